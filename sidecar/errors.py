@@ -1,0 +1,108 @@
+"""Every error the product raises on purpose.
+
+SidecarError
+├── SettingsError            the settings have faults; carries all of them
+├── StoreError
+│   ├── StoreUnavailable     it cannot be asked now: locked, full, read-only, corrupt, replaced
+│   ├── StoreUnusable        it must not be used at all: not our file, a newer schema, no such directory
+│   ├── NotFound             the named thing does not exist
+│   └── Conflict             the name is taken
+├── InvalidValue             a name, key or value that is refused; nothing was changed
+├── RequestRefused           a check that cannot be read; carries the Reason
+│   └── CredentialRefused    a credential that cannot be read; carries the Reason
+├── InvalidToken             a token of ours that does not verify
+├── Overloaded               the bounded queue of a costly job is full
+├── Throttled                too many attempts; carries the seconds to wait
+└── ListenerError            an address that cannot be listened on
+
+An outage (`StoreUnavailable`, `Overloaded`) is never turned into a refusal, nor the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.model import Reason
+
+
+class SidecarError(Exception):
+    """The root: the command line prints it in one line and exits with 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in the settings, and where: `session.lifetime`, `rules[0].paths[1]`."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SettingsError(SidecarError):
+    """The settings have faults; all of them, never only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+class StoreError(SidecarError):
+    """Something about the store."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be read or written now. An outage: 503, never 401."""
+
+
+class StoreUnusable(StoreError):
+    """The store must not be used: starting with it would lose or misread data."""
+
+
+class NotFound(StoreError):
+    """What was named does not exist."""
+
+
+class Conflict(StoreError):
+    """The name, e-mail, phone or id belongs to somebody else."""
+
+
+class InvalidValue(SidecarError):
+    """A value that is refused; the message says which and why, and nothing was changed."""
+
+
+class RequestRefused(SidecarError):
+    """The check cannot be read one way only: the proxied request stays unknown and is refused."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class CredentialRefused(RequestRefused):
+    """A credential is there, but cannot be one."""
+
+
+class InvalidToken(SidecarError):
+    """A token that does not verify. The message names the rule that it breaks, never the token."""
+
+
+class Overloaded(SidecarError):
+    """The queue in front of a costly job is full. An outage: 503."""
+
+
+class Throttled(SidecarError):
+    """Too many attempts: wait `retry_after` seconds."""
+
+    def __init__(self, reason: Reason, retry_after: float) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class ListenerError(SidecarError):
+    """An address that cannot be listened on."""

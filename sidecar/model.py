@@ -1,0 +1,439 @@
+"""The values that a check is made of, from the bytes of a request to the bytes of an answer.
+
+All of them are frozen. Times are seconds since the epoch (UTC), as floats. Whatever holds a secret
+keeps it out of its `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from sidecar.errors import RequestRefused
+
+IPAddress = IPv4Address | IPv6Address
+HeaderLines = Sequence[tuple[bytes, bytes]]
+
+UNIX_PEER = "unix"
+"""The peer of a connection over a unix socket, which has no address."""
+
+
+class Reason(StrEnum):
+    """Why a check was decided as it was: the log field, the metric label and `X-Auth-Reason`."""
+
+    AUTHENTICATED = "authenticated"
+    PUBLIC = "public"
+
+    UNTRUSTED_PROXY = "untrusted_proxy"
+    MISSING_METADATA = "missing_metadata"
+    REPEATED_METADATA = "repeated_metadata"
+    BAD_METHOD = "bad_method"
+    BAD_SCHEME = "bad_scheme"
+    BAD_HOST = "bad_host"
+    BAD_URL = "bad_url"
+    AMBIGUOUS_PATH = "ambiguous_path"
+    BAD_CLIENT_ADDRESS = "bad_client_address"
+
+    NO_RULE = "no_rule"
+    RULE_DENIES = "rule_denies"
+
+    NO_CREDENTIAL = "no_credential"
+    MALFORMED_CREDENTIAL = "malformed_credential"
+    UNKNOWN_CREDENTIAL = "unknown_credential"
+    INVALID_TOKEN = "invalid_token"
+    SESSION_EXPIRED = "session_expired"
+    KEY_EXPIRED = "key_expired"
+    USER_DISABLED = "user_disabled"
+    WRONG_PASSWORD = "wrong_password"
+
+    MISSING_ROLE = "missing_role"
+    MISSING_PERMISSION = "missing_permission"
+    MISSING_ACCOUNT = "missing_account"
+    MISSING_SCOPE = "missing_scope"
+    IDENTITY_TOO_LARGE = "identity_too_large"
+
+    RATE_LIMITED = "rate_limited"
+    BANNED = "banned"
+    STORE_UNAVAILABLE = "store_unavailable"
+    OVERLOADED = "overloaded"
+
+
+# --- the request ---------------------------------------------------------------------------------
+
+
+class Headers:
+    """Header lines as they came, names in lower case. Looking one up never picks one of two."""
+
+    __slots__ = ("_first", "lines")
+
+    def __init__(self, lines: HeaderLines) -> None:
+        self.lines = lines
+        self._first = dict(lines)
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of this header, in the order of its lines."""
+        if name not in self._first:
+            return []
+        if len(self._first) == len(self.lines):
+            return [self._first[name]]
+        return [value for each, value in self.lines if each == name]
+
+    def optional(self, name: bytes) -> bytes | None:
+        """The value, or None where there is no such line. Raises RequestRefused on two lines."""
+        if name not in self._first:
+            return None
+        if len(self._first) != len(self.lines) and len(self.all(name)) > 1:
+            raise RequestRefused(Reason.REPEATED_METADATA)
+        return self._first[name]
+
+    def only(self, name: bytes) -> bytes:
+        """The value of a header that must be there once, with a value; else RequestRefused."""
+        value = self.optional(name)
+        if not value:
+            raise RequestRefused(Reason.MISSING_METADATA)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """A proxy's question, as it came: the peer's address (or UNIX_PEER), method, target, headers."""
+
+    peer: str
+    method: str
+    target: str
+    headers: Headers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as rules compare it: lower case, no trailing dot; `port` None is the scheme's default."""
+
+    name: str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.port is None else f"{self.name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPath:
+    """A path decoded once, with `//` merged and dot segments resolved.
+
+    `split` is the second reading, where an encoded slash separates segments; None where the path
+    has no encoded slash and can be read one way only.
+    """
+
+    text: str
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalRequest:
+    """What the client asked the proxy for. `url` is the address as the client would repeat it."""
+
+    method: str
+    scheme: str
+    host: Host
+    path: RequestPath
+    client: IPAddress
+    url: str
+
+
+# --- the credential ------------------------------------------------------------------------------
+
+
+class Form(StrEnum):
+    """The forms in which a credential arrives; a rule's `credentials` lists these."""
+
+    COOKIE = "cookie"
+    BEARER = "bearer"
+    BASIC = "basic"
+    API_KEY = "api_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One credential as presented. `value` is the cookie's value, the token, the key, or what
+    follows `Basic `."""
+
+    form: Form
+    value: bytes = field(repr=False)
+
+
+# --- who it is -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account (tenant) that a user belongs to."""
+
+    id: str
+    name: str
+    admin: bool = False
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who stands behind a credential. An absent field is empty, never a placeholder."""
+
+    subject: str
+    method: str
+    user_id: int | None = None
+    username: str = ""
+    email: str = ""
+    name: str = ""
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    scopes: tuple[str, ...] = ()
+    session_id: str = ""
+    issuer: str = ""
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """The id of the primary account; of the first one where none is primary."""
+        primary = [account.id for account in self.accounts if account.primary]
+        return (primary or [account.id for account in self.accounts] or [""])[0]
+
+
+class Usage:
+    """When a session or an API key was last used, as this process knows it.
+
+    The one value here that changes: every check that shares a cached identity shares its usage, so
+    that one of many concurrent checks writes it down.
+    """
+
+    __slots__ = ("apps", "form", "id", "last_used_at")
+
+    def __init__(self, form: Form, id: str, last_used_at: float, apps: frozenset[str] = frozenset()) -> None:
+        self.form = form
+        self.id = id
+        self.last_used_at = last_used_at
+        self.apps = set(apps)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An authenticator's answer: the credential is mine, and good.
+
+    It is true until the identity's `expires_at`, while it is used at least every `idle_timeout`
+    seconds, and may be remembered for `cacheable` seconds (None: as long as it is true).
+    """
+
+    identity: Identity
+    usage: Usage | None = None
+    idle_timeout: float | None = None
+    cacheable: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An authenticator's answer: the credential is mine, and it is bad."""
+
+    reason: Reason
+
+
+# --- the answer ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """It may pass. `headers` are the identity headers, complete; `cookies` the Set-Cookie values."""
+
+    reason: Reason
+    identity: Identity | None
+    headers: HeaderLines
+    cookies: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Not signed in. `login_url` is set for a browser's navigation only."""
+
+    reason: Reason
+    login_url: str | None = None
+    schemes: tuple[str, ...] = ("Bearer",)
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Signed in, or irrelevant: it may not pass, and signing in again would not help."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """The question can be read in no way, or in more than one."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Too many attempts; `retry_after` in seconds."""
+
+    reason: Reason
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nobody knows: something that must be asked failed."""
+
+    reason: Reason
+
+
+Decision = Allow | Challenge | Deny | Malformed | Limited | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResponse:
+    """An answer as the proxy understands it."""
+
+    status: int
+    headers: HeaderLines
+    body: bytes = b""
+
+
+# --- what the store keeps ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A local user. `roles` and `permissions` are sorted; permissions are the union over the roles.
+
+    `created_by` and `updated_by` name who did it: an e-mail, a user name, or `cli`.
+    """
+
+    id: int
+    username: str
+    emails: tuple[str, ...] = ()
+    phone: str = ""
+    name: str = ""
+    external_id: str = ""
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    disabled: bool = False
+    created_at: float = 0.0
+    created_by: str = ""
+    updated_at: float = 0.0
+    updated_by: str = ""
+
+    @property
+    def email(self) -> str:
+        """The first e-mail address, or nothing."""
+        return self.emails[0] if self.emails else ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A user to be added; the store gives the id. `password_hash` empty: cannot sign in by password."""
+
+    username: str
+    emails: tuple[str, ...] = ()
+    phone: str = ""
+    name: str = ""
+    external_id: str = ""
+    roles: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    password_hash: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """What to change of a user; None leaves a field as it is."""
+
+    username: str | None = None
+    emails: tuple[str, ...] | None = None
+    phone: str | None = None
+    name: str | None = None
+    external_id: str | None = None
+    roles: tuple[str, ...] | None = None
+    accounts: tuple[Account, ...] | None = None
+    disabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role and the permissions that it gives."""
+
+    name: str
+    permissions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in browser or script. `id` is derived from the secret, and opens nothing."""
+
+    id: str
+    user_id: int
+    created_at: float
+    last_used_at: float
+    expires_at: float
+    apps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A user's key for scripts. `id` is derived from the key, and opens nothing."""
+
+    id: str
+    user_id: int
+    name: str
+    scopes: tuple[str, ...]
+    created_at: float
+    last_used_at: float | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A management client's key."""
+
+    id: str
+    name: str
+    created_at: float
+    last_used_at: float | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An application that rules name and sessions are used in."""
+
+    id: str
+    name: str
+    disabled: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that tokens are signed with. `private` is PKCS#8 PEM, or the raw secret for HS256.
+
+    The key that signs has `verifies_until` None; a rotated one verifies until then.
+    """
+
+    id: str
+    algorithm: str
+    private: bytes = field(repr=False)
+    created_at: float
+    verifies_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since a caller's last look: whose cached identity is no longer true.
+
+    `everybody` where a role, an app or a key changed, or where the caller has fallen too far behind.
+    """
+
+    latest: int
+    users: frozenset[int] = frozenset()
+    everybody: bool = False
