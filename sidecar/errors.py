@@ -10,6 +10,7 @@ SidecarError
 ├── InvalidValue             a name, key or value that is refused; nothing was changed
 ├── RequestRefused           a check that cannot be read; carries the Reason
 │   └── CredentialRefused    a credential that cannot be read; carries the Reason
+├── IdentityTooLarge         an identity whose headers no gateway would take
 ├── InvalidToken             a token of ours that does not verify
 ├── Overloaded               the bounded queue of a costly job is full
 ├── Throttled                too many attempts; carries the seconds to wait
@@ -85,6 +86,10 @@ class RequestRefused(SidecarError):
 
 class CredentialRefused(RequestRefused):
     """A credential is there, but cannot be one."""
+
+
+class IdentityTooLarge(SidecarError):
+    """The identity's headers are longer than an answer may have."""
 
 
 class InvalidToken(SidecarError):

@@ -43,11 +43,14 @@ class Reason(StrEnum):
     MALFORMED_CREDENTIAL = "malformed_credential"
     UNKNOWN_CREDENTIAL = "unknown_credential"
     INVALID_TOKEN = "invalid_token"
+    UNKNOWN_SESSION = "unknown_session"
     SESSION_EXPIRED = "session_expired"
+    UNKNOWN_KEY = "unknown_key"
     KEY_EXPIRED = "key_expired"
     USER_DISABLED = "user_disabled"
     WRONG_PASSWORD = "wrong_password"
 
+    APP_DISABLED = "app_disabled"
     MISSING_ROLE = "missing_role"
     MISSING_PERMISSION = "missing_permission"
     MISSING_ACCOUNT = "missing_account"
@@ -58,6 +61,7 @@ class Reason(StrEnum):
     BANNED = "banned"
     STORE_UNAVAILABLE = "store_unavailable"
     OVERLOADED = "overloaded"
+    INTERNAL_ERROR = "internal_error"
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -108,13 +112,10 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host as rules compare it: lower case, no trailing dot; `port` None is the scheme's default."""
+    """A host as rules compare it: lower case, no trailing dot, the port that is really meant."""
 
     name: str
-    port: int | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.port is None else f"{self.name}:{self.port}"
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,32 @@ class Identity:
         """The id of the primary account; of the first one where none is primary."""
         primary = [account.id for account in self.accounts if account.primary]
         return (primary or [account.id for account in self.accounts] or [""])[0]
+
+    @classmethod
+    def of_user(
+        cls,
+        user: User,
+        method: str,
+        *,
+        scopes: tuple[str, ...] = (),
+        session_id: str = "",
+        expires_at: float | None = None,
+    ) -> Identity:
+        """A local user: the subject is the user's id in decimal."""
+        return cls(
+            subject=str(user.id),
+            method=method,
+            user_id=user.id,
+            username=user.username,
+            email=user.email,
+            name=user.name,
+            roles=user.roles,
+            permissions=user.permissions,
+            accounts=user.accounts,
+            scopes=scopes,
+            session_id=session_id,
+            expires_at=expires_at,
+        )
 
 
 class Usage:

@@ -15,6 +15,7 @@ from sidecar.model import (
     Credential,
     Decision,
     Form,
+    IPAddress,
     NewUser,
     OriginalRequest,
     Rejected,
@@ -55,10 +56,11 @@ class Authenticator(Protocol):
     name: str
     forms: frozenset[Form]
 
-    async def authenticate(
-        self, credential: Credential, original: OriginalRequest
-    ) -> Verified | Rejected | None:
-        """None: not mine. Raises StoreUnavailable, Overloaded, Throttled."""
+    async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
+        """None: not mine. `client` is where it comes from, for limits.
+
+        Raises StoreUnavailable, Overloaded, Throttled.
+        """
 
 
 # --- stores --------------------------------------------------------------------------------------

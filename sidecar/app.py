@@ -1,0 +1,167 @@
+"""The composition root: settings in, wired parts out. Nothing else makes stores or authenticators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import structlog
+
+from sidecar.apps import DisabledApps
+from sidecar.authenticators.api_key import ApiKeyAuthenticator
+from sidecar.authenticators.basic import BasicAuthenticator
+from sidecar.authenticators.session import SessionAuthenticator
+from sidecar.caching import IdentityCache
+from sidecar.clock import SystemClock
+from sidecar.cookies import SessionCookie
+from sidecar.errors import StoreUnavailable
+from sidecar.gateways import GATEWAYS
+from sidecar.identity_headers import IdentityHeaders
+from sidecar.keys import KeyRing
+from sidecar.limiting import SignInLimits
+from sidecar.passwords import Passwords
+from sidecar.pipeline import Pipeline
+from sidecar.policy import Policy
+from sidecar.ports import Authenticator, Clock, Store
+from sidecar.redirects import Redirects
+from sidecar.revocation import Revocations
+from sidecar.sessions import Sessions
+from sidecar.settings import Settings
+from sidecar.sign_in import SignIn
+from sidecar.stores import open_store
+from sidecar.telemetry import Metrics
+from sidecar.trust import TrustedProxies
+from sidecar.usage import UsageRecorder
+from sidecar.web.admin import admin_app
+from sidecar.web.check import CheckEndpoint
+from sidecar.web.entrance import ASGIApp, Entrance
+from sidecar.web.forms import CrossSiteGuard
+from sidecar.web.login import LoginPages
+from sidecar.web.pages import Pages
+from sidecar.web.site import site
+from sidecar.web.tokens import token_routes
+
+_IDLE_SESSIONS_KEPT = 2
+"""Idle timeouts after which an unused session is deleted: later than it is refused, so that one whose
+use could not be written for a while is not lost."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the server and the command line both work with."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    store: Store
+    revocations: Revocations
+    keys: KeyRing
+    sessions: Sessions
+    passwords: Passwords
+
+
+@asynccontextmanager
+async def services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """Opens the store and makes what works on it. Raises StoreUnusable, StoreUnavailable."""
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    backend = urlsplit(settings.store.url).scheme
+    store = open_store(settings.store.url, observe=metrics.store_observer(backend))
+    passwords = Passwords()
+    try:
+        revocations = Revocations(store.changes, clock)
+        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
+        await keys.start()
+        sessions = Sessions(store.sessions, keys, clock, settings.session)
+        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords)
+    finally:
+        passwords.close()
+        await store.close()
+
+
+class Application:
+    """The two ASGI applications, and what they need done in the background."""
+
+    def __init__(self, parts: Services) -> None:
+        self.is_draining = False
+        self._parts = parts
+        self.auth = _auth_listener(parts)
+        self.admin: ASGIApp = admin_app(parts.metrics.registry, parts.store, lambda: self.is_draining)
+        parts.metrics.config_loaded.set(1)
+        parts.metrics.config_loaded_at.set(parts.clock.now())
+
+    async def purge(self) -> None:
+        """Deletes what has expired. An outage is logged: there is a next time."""
+        store, now = self._parts.store, self._parts.clock.now()
+        unused_since = now - _IDLE_SESSIONS_KEPT * self._parts.settings.session.idle_timeout
+        try:
+            sessions = await store.sessions.purge(now=now, unused_since=unused_since)
+            api_keys = await store.api_keys.purge(now=now)
+            signing_keys = await store.signing_keys.purge(now=now)
+        except StoreUnavailable as error:
+            log.warning("purge_failed", error=str(error))
+            return
+        log.debug("purged", sessions=sessions, api_keys=api_keys, signing_keys=signing_keys)
+
+
+def _auth_listener(parts: Services) -> Entrance:
+    settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
+    sign_in = SignIn(store.users, parts.passwords, SignInLimits(settings.limits, clock, metrics), metrics)
+    by_session = SessionAuthenticator(
+        store.sessions, store.users, parts.keys, clock, settings.session.idle_timeout
+    )
+    trusted = TrustedProxies(settings.server.trusted_proxies)
+    redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
+    cookie = SessionCookie(settings.session)
+    authenticators = _authenticators(parts, by_session, sign_in)
+    pipeline = Pipeline(
+        trusted=trusted,
+        client_ip_hops=settings.server.client_ip_hops,
+        policy=Policy(settings.rules, {name: each.forms for name, each in authenticators.items()}),
+        authenticators=authenticators,
+        disabled_apps=DisabledApps(store.apps, parts.revocations),
+        cache=IdentityCache(clock, parts.revocations, metrics),
+        revocations=parts.revocations,
+        usage=UsageRecorder(store.sessions, store.api_keys, clock, settings.session.touch_interval),
+        lifetime=parts.sessions,
+        identity_headers=IdentityHeaders(settings.identity_headers),
+        redirects=redirects,
+        cookie=cookie,
+    )
+    pages = Pages(urlsplit(settings.login.public_url).path)
+    login = LoginPages(
+        pages=pages,
+        sign_in=sign_in,
+        sessions=parts.sessions,
+        session_store=store.sessions,
+        authenticator=by_session,
+        revocations=parts.revocations,
+        cookie=cookie,
+        guard=CrossSiteGuard(settings.session, settings.login.public_url),
+        redirects=redirects,
+        trusted=trusted,
+        client_ip_hops=settings.server.client_ip_hops,
+        metrics=metrics,
+    )
+    checks = {
+        f"/check/{name}": CheckEndpoint(gateway, pipeline, clock, metrics)
+        for name, gateway in GATEWAYS.items()
+    }
+    return Entrance(checks, site([*login.routes(), *token_routes(parts.keys)], pages), metrics)
+
+
+def _authenticators(
+    parts: Services, by_session: SessionAuthenticator, sign_in: SignIn
+) -> dict[str, Authenticator]:
+    settings = parts.settings.authenticators
+    built: list[Authenticator] = [
+        by_session,
+        ApiKeyAuthenticator(parts.store.api_keys, parts.store.users, parts.clock),
+        BasicAuthenticator(sign_in, settings.basic.cache),
+    ]
+    enabled = settings.enabled()
+    return {each.name: each for each in built if each.name in enabled}

@@ -1,0 +1,1 @@
+"""Who may vouch for a request, one file each."""

@@ -1,0 +1,34 @@
+"""API keys of local users: in X-Api-Key, or as a bearer that starts with sk_."""
+
+from __future__ import annotations
+
+from sidecar.credentials import API_KEY_PREFIX, id_of_secret
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
+from sidecar.ports import ApiKeyStore, Clock, UserStore
+
+
+class ApiKeyAuthenticator:
+    """The user that a key belongs to, with the key's own scopes."""
+
+    name = "api_key"
+    forms = frozenset({Form.API_KEY, Form.BEARER})
+
+    def __init__(self, api_keys: ApiKeyStore, users: UserStore, clock: Clock) -> None:
+        self._api_keys = api_keys
+        self._users = users
+        self._clock = clock
+
+    async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
+        """See Authenticator.authenticate."""
+        if not credential.value.startswith(API_KEY_PREFIX.encode("ascii")):
+            return None if credential.form is Form.BEARER else Rejected(Reason.UNKNOWN_KEY)
+        key = await self._api_keys.find(id_of_secret(credential.value))
+        if key is None:
+            return Rejected(Reason.UNKNOWN_KEY)
+        if key.expires_at is not None and self._clock.now() >= key.expires_at:
+            return Rejected(Reason.KEY_EXPIRED)
+        user = await self._users.find(key.user_id)
+        if user is None or user.disabled:
+            return Rejected(Reason.USER_DISABLED)
+        identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=key.expires_at)
+        return Verified(identity, Usage(Form.API_KEY, key.id, key.last_used_at or float("-inf")))

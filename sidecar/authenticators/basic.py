@@ -1,0 +1,39 @@
+"""Local users by `Authorization: Basic` (RFC 7617), for scripts that cannot do better."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
+from sidecar.sign_in import SignIn
+
+
+class BasicAuthenticator:
+    """The user whose name and password these are. A right answer is remembered for `cache` seconds."""
+
+    name = "basic"
+    forms = frozenset({Form.BASIC})
+
+    def __init__(self, sign_in: SignIn, cache: float) -> None:
+        self._sign_in = sign_in
+        self._cache = cache
+
+    async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
+        """See Authenticator.authenticate."""
+        name, password = _name_and_password(credential.value)
+        if not name or not password:
+            return Rejected(Reason.MALFORMED_CREDENTIAL)
+        user = await self._sign_in.verify(name, password, client)
+        if isinstance(user, Rejected):
+            return user
+        return Verified(Identity.of_user(user, self.name), cacheable=self._cache)
+
+
+def _name_and_password(value: bytes) -> tuple[str, str]:
+    """Both empty where it is not base64 of UTF-8 with a colon in it."""
+    try:
+        name, _, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return name, password

@@ -1,0 +1,58 @@
+"""Sessions of the local store: by their cookie, or by a token that was signed for them."""
+
+from __future__ import annotations
+
+from sidecar.credentials import API_KEY_PREFIX, id_of_secret
+from sidecar.errors import InvalidToken
+from sidecar.keys import SESSION_TOKEN, KeyRing
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
+from sidecar.ports import Clock, SessionStore, UserStore
+
+
+class SessionAuthenticator:
+    """The user of a live session. A token is good for as long as its session is, and never longer."""
+
+    name = "session"
+    forms = frozenset({Form.COOKIE, Form.BEARER})
+
+    def __init__(
+        self, sessions: SessionStore, users: UserStore, keys: KeyRing, clock: Clock, idle_timeout: float
+    ) -> None:
+        self._sessions = sessions
+        self._users = users
+        self._keys = keys
+        self._clock = clock
+        self._idle_timeout = idle_timeout
+
+    async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
+        """See Authenticator.authenticate."""
+        if credential.form is Form.COOKIE:
+            return await self._verified(credential.form, id_of_secret(credential.value), "session", None)
+        if credential.value.startswith(API_KEY_PREFIX.encode("ascii")):
+            return None
+        try:
+            claims = await self._keys.verify(credential.value, SESSION_TOKEN)
+        except InvalidToken:
+            return Rejected(Reason.INVALID_TOKEN)
+        return await self._verified(credential.form, str(claims["sid"]), "token", claims["exp"])
+
+    async def _verified(
+        self, form: Form, session_id: str, method: str, token_expires_at: float | None
+    ) -> Verified | Rejected:
+        session = await self._sessions.find(session_id)
+        if session is None:
+            return Rejected(Reason.UNKNOWN_SESSION)
+        now = self._clock.now()
+        if now >= session.expires_at or now >= session.last_used_at + self._idle_timeout:
+            return Rejected(Reason.SESSION_EXPIRED)
+        user = await self._users.find(session.user_id)
+        if user is None or user.disabled:
+            return Rejected(Reason.USER_DISABLED)
+        expires_at = (
+            session.expires_at if token_expires_at is None else min(session.expires_at, token_expires_at)
+        )
+        return Verified(
+            Identity.of_user(user, method, session_id=session.id, expires_at=expires_at),
+            Usage(form, session.id, session.last_used_at, session.apps),
+            self._idle_timeout,
+        )

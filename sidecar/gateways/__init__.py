@@ -1,0 +1,11 @@
+"""The gateways that may ask, one file each over one flow. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+from sidecar.gateways.caddy import CADDY
+from sidecar.gateways.nginx import NGINX
+from sidecar.gateways.traefik import TRAEFIK
+from sidecar.ports import Gateway
+
+GATEWAYS: dict[str, Gateway] = {gateway.name: gateway for gateway in (NGINX, TRAEFIK, CADDY)}
+"""By name: `/check/<name>` is the endpoint."""

@@ -1,0 +1,31 @@
+"""The X-Forwarded family: Traefik, Caddy and others tell what was asked in four headers."""
+
+from __future__ import annotations
+
+from sidecar.gateways.reading import Statuses, answer, read_original
+from sidecar.model import CheckRequest, CheckResponse, Decision, OriginalRequest
+
+_STATUSES = Statuses()
+
+
+class ForwardedGateway:
+    """Reads X-Forwarded-Method, -Proto, -Host and -Uri; each must be there, once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
+        """See Gateway.parse."""
+        only = request.headers.only
+        return read_original(
+            request,
+            client_ip_hops,
+            method=only(b"x-forwarded-method"),
+            scheme=only(b"x-forwarded-proto"),
+            host=only(b"x-forwarded-host"),
+            target=only(b"x-forwarded-uri"),
+        )
+
+    def render(self, decision: Decision) -> CheckResponse:
+        """See Gateway.render."""
+        return answer(decision, _STATUSES)

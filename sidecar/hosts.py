@@ -1,0 +1,91 @@
+"""Hosts: read one way only, and matched against the patterns of rules and allowed redirects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address
+
+from sidecar.errors import InvalidValue, RequestRefused
+from sidecar.model import Host, Reason
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^\[\]:]+?)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
+_LONGEST_NAME = 253
+_HIGHEST_PORT = 65535
+
+
+@lru_cache(maxsize=1024)
+def read_host(authority: bytes, scheme: str) -> Host:
+    """The host that `name`, `name:port`, `1.2.3.4` or `[::1]:port` names, in its one normal form.
+
+    Raises RequestRefused (bad_host) for whatever else a Host header or a URL may carry.
+    """
+    try:
+        name, port = _split(authority.decode("ascii"))
+    except (UnicodeDecodeError, InvalidValue):
+        raise RequestRefused(Reason.BAD_HOST) from None
+    return Host(name, port or DEFAULT_PORTS[scheme])
+
+
+def _split(authority: str) -> tuple[str, int | None]:
+    matched = _AUTHORITY.fullmatch(authority.lower())
+    if matched is None:
+        raise InvalidValue(f"{authority!r} is not a host")
+    return _normal_name(matched["name"]), _port(matched["port"])
+
+
+def _normal_name(name: str) -> str:
+    if name.startswith("["):
+        return _normal_ipv6(name)
+    name = name.removesuffix(".")
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        raise InvalidValue(f"{name!r} is not a host name")
+    return name
+
+
+def _normal_ipv6(name: str) -> str:
+    try:
+        return f"[{IPv6Address(name[1:-1]).compressed}]"
+    except ValueError:
+        raise InvalidValue(f"{name!r} is not an IPv6 address") from None
+
+
+def _port(digits: str | None) -> int | None:
+    if digits is None:
+        return None
+    if not 0 < int(digits) <= _HIGHEST_PORT:
+        raise InvalidValue(f"{digits} is not a port")
+    return int(digits)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPattern:
+    """`app.example.com` or `*.example.com` (any depth below, not itself); without a port: any port."""
+
+    name: str
+    below: bool
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> HostPattern:
+        """Raises InvalidValue."""
+        below = text.startswith("*.")
+        try:
+            name, port = _split(text.removeprefix("*."))
+        except InvalidValue:
+            raise InvalidValue(
+                f'{text!r} is not a host: write "app.example.com", "*.example.com" or "app.example.com:8443"'
+            ) from None
+        return cls(name, below, port)
+
+    def matches(self, host: Host) -> bool:
+        """Whether the host, in its normal form, is one of these."""
+        if self.port is not None and self.port != host.port:
+            return False
+        if self.below:
+            return host.name.endswith("." + self.name)
+        return host.name == self.name

@@ -1,0 +1,199 @@
+"""The keys that the sidecar signs with, and the tokens that it signs (RFC 7515, 7517, 7519)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from sidecar.errors import InvalidToken
+from sidecar.model import SigningKey
+from sidecar.ports import Clock, SigningKeyStore
+from sidecar.revocation import Revocations
+from sidecar.settings import Tokens
+
+SESSION_TOKEN = "session+jwt"
+
+_RSA_BITS = 2048
+_SYMMETRIC = "HS256"
+_COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_REQUIRED = ("iss", "sub", "aud", "iat", "exp", "jti")
+
+
+def new_key(algorithm: str, now: float) -> SigningKey:
+    """A new key for `ES256`, `RS256`, `EdDSA` or `HS256`."""
+    return SigningKey(
+        id=secrets.token_hex(8), algorithm=algorithm, private=_new_private(algorithm), created_at=now
+    )
+
+
+def _new_private(algorithm: str) -> bytes:
+    match algorithm:
+        case "ES256":
+            return _pem(ec.generate_private_key(ec.SECP256R1()))
+        case "RS256":
+            return _pem(rsa.generate_private_key(65537, _RSA_BITS))
+        case "EdDSA":
+            return _pem(ed25519.Ed25519PrivateKey.generate())
+        case _:
+            return secrets.token_bytes(32)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key as PyJWT takes it: prepared once, since reading PEM costs more than signing."""
+
+    stored: SigningKey
+    signing: Any
+    verifying: Any
+
+    @classmethod
+    def of(cls, stored: SigningKey) -> _Key:
+        signing = jwt.get_algorithm_by_name(stored.algorithm).prepare_key(stored.private)
+        verifying = signing if stored.algorithm == _SYMMETRIC else signing.public_key()
+        return cls(stored, signing, verifying)
+
+    def public(self) -> dict[str, str]:
+        """The public half as a JWK."""
+        fields = jwt.get_algorithm_by_name(self.stored.algorithm).to_jwk(self.verifying, as_dict=True)
+        return {**fields, "kid": self.stored.id, "alg": self.stored.algorithm, "use": "sig"}
+
+
+class KeyRing:
+    """Signs with the newest key and verifies with every one that a living token may carry."""
+
+    def __init__(
+        self, store: SigningKeyStore, revocations: Revocations, clock: Clock, settings: Tokens
+    ) -> None:
+        self._store = store
+        self._revocations = revocations
+        self._clock = clock
+        self._settings = settings
+        self._keys: dict[str, _Key] = {}
+        self._read_at = -1
+
+    async def start(self) -> None:
+        """Makes the first key where there is none, and a new one where the algorithm was changed."""
+        await self._store.add_first(new_key(self._settings.algorithm, self._clock.now()))
+        signing, *_ = await self._store.list(now=self._clock.now())
+        if signing.algorithm != self._settings.algorithm:
+            await self.rotate()
+
+    async def rotate(self) -> SigningKey:
+        """Signs with a new key from now on; the old one verifies until its last token has expired."""
+        key = new_key(self._settings.algorithm, self._clock.now())
+        await self._store.rotate(key, verifies_until=self._clock.now() + self._settings.lifetime)
+        self._read_at = -1
+        return key
+
+    async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> str:
+        """A token of this `typ`, with the registered claims added; it ends at `not_after` at the latest."""
+        key = next(iter((await self._current()).values()))
+        now = int(self._clock.now())
+        registered = {
+            "iss": self._settings.issuer,
+            "aud": self._settings.audience,
+            "iat": now,
+            "exp": min(now + int(self._settings.lifetime), int(not_after)),
+            "jti": secrets.token_hex(16),
+        }
+        headers = {"kid": key.stored.id, "typ": kind}
+        return jwt.encode({**claims, **registered}, key.signing, key.stored.algorithm, headers=headers)
+
+    async def verify(self, token: bytes, kind: str) -> dict[str, Any]:
+        """The claims of a token of this `typ` that we signed for our audience and that is in force.
+
+        Raises InvalidToken. What PyJWT would let pass is refused before it is asked: padding, duplicate
+        members, another `typ`, `crit`, and an algorithm that is not the key's own.
+        """
+        header = token_header(token)
+        key = (await self._current()).get(str(header.get("kid")))
+        if key is None or header.get("alg") != key.stored.algorithm:
+            raise InvalidToken("no key of ours signed it")
+        if header.get("typ") != kind or "crit" in header:
+            raise InvalidToken("it is of another kind")
+        claims = self._decoded(token, key)
+        if not self._is_in_force(claims, self._clock.now()):
+            raise InvalidToken("it has expired, or is not in force yet")
+        return claims
+
+    async def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys (RFC 7517)."""
+        keys = (await self._current()).values()
+        return {"keys": [key.public() for key in keys if key.stored.algorithm != _SYMMETRIC]}
+
+    async def _current(self) -> dict[str, _Key]:
+        await self._revocations.look()
+        if not self._revocations.is_current(None, self._read_at):
+            position = self._revocations.position
+            stored = await self._store.list(now=self._clock.now())
+            self._keys = {key.id: self._keys.get(key.id) or _Key.of(key) for key in stored}
+            self._read_at = position
+        return self._keys
+
+    def _decoded(self, token: bytes, key: _Key) -> dict[str, Any]:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key.verifying,
+                algorithms=[key.stored.algorithm],
+                audience=self._settings.audience,
+                issuer=self._settings.issuer,
+                # Time is ours to judge: PyJWT has a clock of its own.
+                options={
+                    "require": list(_REQUIRED),
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except jwt.PyJWTError as error:
+            raise InvalidToken(type(error).__name__) from None
+        return claims
+
+    @staticmethod
+    def _is_in_force(claims: dict[str, Any], now: float) -> bool:
+        return type(claims["exp"]) is int and type(claims["iat"]) is int and now < claims["exp"]
+
+
+def token_header(token: bytes) -> dict[str, Any]:
+    """The header of a compact JWS, unverified. Raises InvalidToken where it can be read in no one way."""
+    if not _COMPACT.fullmatch(token):
+        raise InvalidToken("it is not three parts of unpadded base64url")
+    header = _json_object(token.partition(b".")[0])
+    if not isinstance(header.get("alg"), str):
+        raise InvalidToken("its header has no alg")
+    return header
+
+
+def _json_object(part: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(
+            base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)), object_pairs_hook=_members
+        )
+    except (binascii.Error, ValueError, RecursionError):
+        raise InvalidToken("its header is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidToken("its header is not an object")
+    return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members

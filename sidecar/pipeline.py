@@ -1,0 +1,171 @@
+"""One check, from the question to the decision.
+
+trust → original request → rule → credential → authenticator → what the rule demands → identity headers.
+Each step may end it. It knows ports and pure parts only: no web framework, no store, no gateway's ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sidecar.apps import DisabledApps
+from sidecar.caching import IdentityCache, Known
+from sidecar.cookies import SessionCookie
+from sidecar.credentials import presented
+from sidecar.errors import (
+    CredentialRefused,
+    IdentityTooLarge,
+    Overloaded,
+    RequestRefused,
+    StoreUnavailable,
+    Throttled,
+)
+from sidecar.identity_headers import IdentityHeaders
+from sidecar.model import (
+    Allow,
+    Challenge,
+    CheckRequest,
+    Credential,
+    Decision,
+    Deny,
+    Form,
+    Headers,
+    Limited,
+    Malformed,
+    OriginalRequest,
+    Reason,
+    Rejected,
+    Unavailable,
+    Verified,
+)
+from sidecar.policy import Policy, Rule
+from sidecar.ports import Authenticator, Gateway
+from sidecar.redirects import Redirects
+from sidecar.revocation import Revocations
+from sidecar.trust import TrustedProxies
+from sidecar.usage import UsageRecorder
+
+_CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
+
+
+class Lifetime(Protocol):
+    """How long a session that is used now goes on living."""
+
+    def seconds_left_of(self, expires_at: float) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Decides checks."""
+
+    trusted: TrustedProxies
+    client_ip_hops: int
+    policy: Policy
+    authenticators: Mapping[str, Authenticator]
+    disabled_apps: DisabledApps
+    cache: IdentityCache
+    revocations: Revocations
+    usage: UsageRecorder
+    lifetime: Lifetime
+    identity_headers: IdentityHeaders
+    redirects: Redirects
+    cookie: SessionCookie
+
+    async def check(self, request: CheckRequest, gateway: Gateway) -> Decision:
+        """The decision on one request. Never raises for what a client, a proxy or a store does."""
+        if not self.trusted.admits(request.peer):
+            return Deny(Reason.UNTRUSTED_PROXY)
+        try:
+            request.headers.only(b"host")
+            original = gateway.parse(request, self.client_ip_hops)
+            rule = self.policy.select(original)
+        except RequestRefused as refused:
+            return Malformed(refused.reason)
+        if rule is None:
+            return Deny(Reason.NO_RULE)
+        if rule.access == "deny":
+            return Deny(Reason.RULE_DENIES)
+        decision = await self._judged(request, original, rule)
+        if rule.access == "public" and not isinstance(decision, Allow):
+            return Allow(Reason.PUBLIC, None, self.identity_headers.anonymous)
+        return decision
+
+    async def _judged(self, request: CheckRequest, original: OriginalRequest, rule: Rule) -> Decision:
+        try:
+            credential = presented(request.headers, rule.forms, self.cookie.name)
+            if credential is None:
+                return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
+            answer = await self._authenticated(credential, original, rule)
+            if isinstance(answer, Rejected):
+                return self._challenge(answer.reason, request, original, rule)
+            return await self._authorised(answer, credential, rule)
+        except CredentialRefused as refused:
+            return self._challenge(refused.reason, request, original, rule)
+        except Throttled as throttled:
+            return Limited(throttled.reason, throttled.retry_after)
+        except IdentityTooLarge:
+            return Deny(Reason.IDENTITY_TOO_LARGE)
+        except StoreUnavailable:
+            return Unavailable(Reason.STORE_UNAVAILABLE)
+        except Overloaded:
+            return Unavailable(Reason.OVERLOADED)
+
+    async def _authenticated(
+        self, credential: Credential, original: OriginalRequest, rule: Rule
+    ) -> Known | Rejected:
+        """The first answer of those that the rule lets vouch and that take this form of credential."""
+        await self.revocations.look()
+        for name, authenticator in self.authenticators.items():
+            if name not in rule.authenticators or credential.form not in authenticator.forms:
+                continue
+            known = self.cache.get(name, credential)
+            if known is not None:
+                return known
+            position = self.revocations.position
+            answer = await authenticator.authenticate(credential, original.client)
+            if isinstance(answer, Verified):
+                known = Known(answer, self.identity_headers.render(answer.identity))
+                self.cache.put(name, credential, known, position)
+                return known
+            if answer is not None:
+                return answer
+        return Rejected(Reason.UNKNOWN_CREDENTIAL)
+
+    async def _authorised(self, known: Known, credential: Credential, rule: Rule) -> Decision:
+        identity = known.verified.identity
+        refusal = rule.refusal(identity)
+        if refusal is not None:
+            return Deny(refusal)
+        if rule.app and await self.disabled_apps.holds(rule.app):
+            return Deny(Reason.APP_DISABLED)
+        cookies = await self._used(known.verified, credential, rule)
+        return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
+
+    async def _used(self, verified: Verified, credential: Credential, rule: Rule) -> tuple[bytes, ...]:
+        """Notes the use; the cookie to refresh where this use extended its session."""
+        if verified.usage is None or not await self.usage.note(verified.usage, rule.app):
+            return ()
+        expires_at = verified.identity.expires_at
+        if credential.form is not Form.COOKIE or expires_at is None:
+            return ()
+        return (self.cookie.keep(credential.value, self.lifetime.seconds_left_of(expires_at)),)
+
+    def _challenge(
+        self, reason: Reason, request: CheckRequest, original: OriginalRequest, rule: Rule
+    ) -> Challenge:
+        schemes = tuple(scheme for form, scheme in _CHALLENGES.items() if form in rule.forms)
+        if not _is_navigation(request.headers, original):
+            return Challenge(reason, schemes=schemes or ("Bearer",))
+        return Challenge(reason, login_url=self.redirects.sign_in_at(original.url, rule.login_url))
+
+
+def _is_navigation(headers: Headers, original: OriginalRequest) -> bool:
+    """Whether a person is looking at a page that a redirect would lead somewhere."""
+    return (
+        original.method in {"GET", "HEAD"}
+        and b"text/html" in b",".join(headers.all(b"accept"))
+        and b"xmlhttprequest" not in [value.lower() for value in headers.all(b"x-requested-with")]
+        and set(headers.all(b"sec-fetch-mode")) <= {b"navigate"}
+    )

@@ -1,0 +1,108 @@
+"""Access rules: which one a request falls under, and what that rule demands of an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sidecar.errors import RequestRefused
+from sidecar.hosts import HostPattern
+from sidecar.model import Form, Identity, OriginalRequest, Reason
+from sidecar.paths import PathPattern
+from sidecar.settings import RuleSettings
+from sidecar.trust import Network, contains
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, ready to be asked. Empty selectors select everything, empty demands demand nothing."""
+
+    name: str
+    hosts: tuple[HostPattern, ...]
+    paths: tuple[PathPattern, ...]
+    methods: frozenset[str]
+    networks: tuple[Network, ...]
+    access: str
+    authenticators: frozenset[str]
+    forms: frozenset[Form]
+    roles: frozenset[str]
+    permissions: frozenset[str]
+    accounts: frozenset[str]
+    scopes: frozenset[str]
+    app: str
+    login_url: str
+    allow_encoded_slash: bool
+
+    @classmethod
+    def of(cls, settings: RuleSettings, position: int, forms: Mapping[str, frozenset[Form]]) -> Rule:
+        """`forms`: what each enabled authenticator takes."""
+        authenticators = frozenset(settings.authenticators or forms)
+        taken = frozenset[Form]().union(*(forms[name] for name in authenticators))
+        return cls(
+            name=settings.name or f"rules[{position}]",
+            hosts=tuple(HostPattern.parse(host) for host in settings.hosts),
+            paths=settings.paths,
+            methods=frozenset(settings.methods),
+            networks=settings.networks,
+            access=settings.access,
+            authenticators=authenticators,
+            forms=taken & frozenset(settings.credentials or taken),
+            roles=frozenset(settings.roles),
+            permissions=frozenset(settings.permissions),
+            accounts=frozenset(settings.accounts),
+            scopes=frozenset(settings.scopes),
+            app=settings.app,
+            login_url=settings.login_url,
+            allow_encoded_slash=settings.allow_encoded_slash,
+        )
+
+    def selects(self, request: OriginalRequest, path: str) -> bool:
+        """Whether the request, read as having this path, falls under this rule."""
+        return (
+            (not self.hosts or any(pattern.matches(request.host) for pattern in self.hosts))
+            and (not self.paths or any(pattern.matches(path) for pattern in self.paths))
+            and (not self.methods or request.method in self.methods)
+            and (not self.networks or contains(self.networks, request.client))
+        )
+
+    def refusal(self, identity: Identity) -> Reason | None:
+        """What this identity lacks, or None where it may pass."""
+        if self.roles and self.roles.isdisjoint(identity.roles):
+            return Reason.MISSING_ROLE
+        if self.permissions and self.permissions.isdisjoint(identity.permissions):
+            return Reason.MISSING_PERMISSION
+        if self.accounts and self.accounts.isdisjoint(account.id for account in identity.accounts):
+            return Reason.MISSING_ACCOUNT
+        if not self.scopes.issubset(identity.scopes):
+            return Reason.MISSING_SCOPE
+        return None
+
+
+class Policy:
+    """The rules in their order."""
+
+    def __init__(self, rules: Iterable[RuleSettings], forms: Mapping[str, frozenset[Form]]) -> None:
+        self._rules = tuple(Rule.of(rule, position, forms) for position, rule in enumerate(rules))
+
+    def select(self, request: OriginalRequest) -> Rule | None:
+        """The first rule that selects the request.
+
+        Raises RequestRefused (ambiguous_path) for an encoded slash, unless the same rule is first
+        whether or not that slash separates segments, and allows it.
+        """
+        rule = self._first(request, request.path.text)
+        if request.path.split is None:
+            return rule
+        if (
+            rule is None
+            or not rule.allow_encoded_slash
+            or rule is not self._first(request, request.path.split)
+        ):
+            raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        return rule
+
+    def _first(self, request: OriginalRequest, path: str) -> Rule | None:
+        for rule in self._rules:
+            if rule.selects(request, path):
+                return rule
+        return None

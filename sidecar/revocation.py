@@ -1,0 +1,77 @@
+"""How a process learns within a second that something it remembers is no longer true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from sidecar.errors import StoreUnavailable
+from sidecar.model import Changes
+from sidecar.ports import ChangeFeed, Clock
+
+LOOK_EVERY = 0.25
+"""Seconds after which the store is asked again, by the next check that wants to know."""
+
+LONGEST_BLINDNESS = 1.0
+"""Seconds without an answer after which nothing remembered is trusted any more."""
+
+_MOST_USERS = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+class Revocations:
+    """The change feed as caches need it: since when is what is known of a user true?
+
+    Positions are those of the feed. Something read at position p is true while no change of its user,
+    nor one of everybody, is later than p.
+    """
+
+    def __init__(self, feed: ChangeFeed, clock: Clock) -> None:
+        self._feed = feed
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self._answered_at = float("-inf")
+        self._users: dict[int, int] = {}
+        self.position = 0
+        self.everybody = 0
+
+    async def look(self) -> None:
+        """Makes sure that changes of a second ago are known.
+
+        Raises StoreUnavailable where the store has not answered for that long.
+        """
+        now = self._clock.monotonic()
+        if now - self._asked_at < LOOK_EVERY and now - self._answered_at < LONGEST_BLINDNESS:
+            return
+        self._asked_at = now
+        try:
+            self._learn(await self._feed.since(self.position))
+        except StoreUnavailable as error:
+            if now - self._answered_at >= LONGEST_BLINDNESS:
+                raise
+            log.warning("store_not_readable", error=str(error))
+            return
+        self._answered_at = now
+
+    def forget(self) -> None:
+        """Makes the next look ask the store: this process has just changed something itself."""
+        self._asked_at = float("-inf")
+
+    def is_current(self, user_id: int | None, position: int) -> bool:
+        """Whether what was read of this user at this position is still true."""
+        if position < self.everybody:
+            return False
+        return user_id is None or position >= self._users.get(user_id, 0)
+
+    def _learn(self, changes: Changes) -> None:
+        self.position = changes.latest
+        if changes.everybody or len(self._users) + len(changes.users) > _MOST_USERS:
+            self.everybody = changes.latest
+            self._users.clear()
+        self._users.update(_at(changes))
+
+
+def _at(changes: Changes) -> Mapping[int, int]:
+    return dict.fromkeys(changes.users, changes.latest)

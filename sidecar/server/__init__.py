@@ -1,0 +1,1 @@
+"""The process: its listeners, its protocol, its beginning and its end."""

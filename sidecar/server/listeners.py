@@ -1,0 +1,90 @@
+"""Listening sockets, bound before anything else starts, so that what cannot be bound is said at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar.errors import ListenerError
+
+_SOCKET_MODE = 0o660
+
+_WHY = {
+    errno.EADDRINUSE: "another process listens there",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "this user may not listen there",
+    errno.ENOENT: "the directory does not exist",
+}
+
+
+@contextmanager
+def listening(address: str) -> Iterator[socket.socket]:
+    """A socket bound to `host:port`, `[v6]:port` or `unix:/path`, closed and removed at the end.
+
+    Raises ListenerError.
+    """
+    path = address.removeprefix("unix:")
+    bound = _tcp(address) if path == address else _unix(Path(path))
+    with bound:
+        yield bound
+    if path != address:
+        Path(path).unlink(missing_ok=True)
+
+
+def _tcp(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ListenerError(f"cannot listen on {address}: {error.strerror}") from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return _bound(listener, target, address)
+
+
+def _unix(path: Path) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 - _SOCKET_MODE)
+    try:
+        return _bound(listener, str(path), f"unix:{path}")
+    finally:
+        os.umask(before)
+
+
+def _bound(
+    listener: socket.socket, target: str | tuple[str | int, ...] | tuple[int, bytes], address: str
+) -> socket.socket:
+    try:
+        listener.bind(target)
+    except OSError as error:
+        listener.close()
+        why = _WHY.get(error.errno or 0, error.strerror)
+        raise ListenerError(f"cannot listen on {address}: {why}") from None
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes a socket that nobody listens on any more; nothing else."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenerError(f"cannot listen on unix:{path}: there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ListenerError(f"cannot listen on unix:{path}: {error.strerror}") from None
+        else:
+            raise ListenerError(f"cannot listen on unix:{path}: another process listens there")

@@ -1,0 +1,129 @@
+"""One process, from its first line to exit status 0: both listeners, the background work, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+import uvicorn
+import uvloop
+
+from sidecar.app import Application, Services, services
+from sidecar.server.listeners import listening
+from sidecar.server.protocol import head_limited
+from sidecar.settings import Settings
+from sidecar.web.entrance import ASGIApp
+
+KEEP_ALIVE = 75
+"""Seconds an idle connection stays open: longer than any proxy keeps it (nginx: 60), so that it is
+the proxy that closes it and no question is lost on the way."""
+
+QUIET = 1.0
+"""Seconds of the drain in which connections in use are given back, one answer each, before the idle
+ones are closed."""
+
+_PURGE_EVERY = 60.0
+
+log = structlog.get_logger(__name__)
+
+Started = Callable[[Services], Awaitable[None]]
+
+
+def run(settings: Settings, started: Started) -> None:
+    """Serves until SIGTERM or SIGINT. `started` is awaited once, when both listeners accept.
+
+    Raises ListenerError, StoreUnusable, StoreUnavailable where it cannot start.
+    """
+    with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
+        uvloop.run(_serve(settings, auth, admin, started))
+
+
+async def _serve(
+    settings: Settings, auth_socket: socket.socket, admin_socket: socket.socket, started: Started
+) -> None:
+    async with services(settings) as parts:
+        application = Application(parts)
+        auth = _Listener(application.auth, settings)
+        admin = _Listener(application.admin, settings)
+        stopping = _stop_signal()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(auth.serve(sockets=[auth_socket]))
+            tasks.create_task(admin.serve(sockets=[admin_socket]))
+            purging = tasks.create_task(_purge_now_and_then(application))
+            await auth.accepting.wait()
+            await admin.accepting.wait()
+            log.info("started", listen=settings.server.listen, admin_listen=settings.server.admin_listen)
+            await started(parts)
+            await stopping.wait()
+            log.info("draining", connections=len(auth.server_state.connections))
+            application.is_draining = True
+            await auth.drain(settings.server.drain)
+            auth.should_exit = admin.should_exit = True
+            purging.cancel()
+    log.info("stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def _purge_now_and_then(application: Application) -> None:
+    while True:
+        await application.purge()
+        await asyncio.sleep(_PURGE_EVERY)
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process by the signal and not with 0."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]  # the same protocol under uvicorn's private names
+                http=head_limited(settings.server.header_limit),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # X-Forwarded-* are ours to judge: uvicorn believes them of every process on this machine.
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=max(1, round(settings.server.drain - QUIET)),
+            )
+        )
+        self.accepting = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing to capture: the process does it."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to accept."""
+        await super().startup(sockets)
+        self.accepting.set()
+
+    async def drain(self, longest: float) -> None:
+        """Accepts no more, and answers what comes on open connections with `Connection: close`.
+
+        Returns when none is left, or only such as may be idle.
+        """
+        closing = (b"connection", b"close")
+        self.config.encoded_headers = [closing]
+        self.server_state.default_headers = [closing]
+        for server in self.servers:
+            server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(QUIET, longest / 2)):
+                while self.server_state.connections:
+                    await asyncio.sleep(0.01)

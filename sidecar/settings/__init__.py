@@ -1,0 +1,70 @@
+"""Settings: read once, checked whole, frozen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sidecar.errors import Fault, SettingsError
+from sidecar.settings.checks import faults, warnings
+from sidecar.settings.model import (
+    IDENTITY_FIELDS,
+    Ban,
+    Limits,
+    RuleSettings,
+    SessionSettings,
+    Settings,
+    Tokens,
+)
+from sidecar.settings.sources import find_file, read_file
+from sidecar.settings.types import Rate
+
+__all__ = [
+    "IDENTITY_FIELDS",
+    "Ban",
+    "Limits",
+    "Rate",
+    "RuleSettings",
+    "SessionSettings",
+    "Settings",
+    "Tokens",
+    "find_file",
+    "load",
+    "parse",
+    "warnings",
+]
+
+_KEY_IN_MESSAGE = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
+
+
+def load(file: Path | None) -> Settings:
+    """The settings of this file (None: the defaults), with the environment over them.
+
+    Raises SettingsError with every fault at once.
+    """
+    return parse(read_file(file) if file else {})
+
+
+def parse(tables: dict[str, Any]) -> Settings:
+    """The same, from a file that has been read."""
+    try:
+        settings = Settings(**tables)
+    except ValidationError as error:
+        raise SettingsError([_fault(dict(each)) for each in error.errors(include_url=False)]) from None
+    if found := list(faults(settings)):
+        raise SettingsError(found)
+    return settings
+
+
+def _fault(error: dict[str, Any]) -> Fault:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return Fault(path, "there is no such key")
+    # A check over several keys of a section names the one at fault first.
+    if error["type"] == "value_error" and (named := _KEY_IN_MESSAGE.fullmatch(message)):
+        return Fault(f"{path}.{named[1]}", named[2])
+    return Fault(path, message)

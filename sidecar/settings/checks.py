@@ -1,0 +1,98 @@
+"""What no single key shows: contradictions between sections, and settings that work but mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from sidecar.errors import Fault
+from sidecar.hosts import HostPattern
+from sidecar.settings.model import RuleSettings, Settings
+
+
+def faults(settings: Settings) -> Iterator[Fault]:
+    """What contradicts itself: the sidecar does not start with it."""
+    enabled = settings.authenticators.enabled()
+    for position, rule in enumerate(settings.rules):
+        for name in rule.authenticators:
+            if name not in enabled:
+                yield Fault(
+                    f"rules[{position}].authenticators",
+                    f"{name!r} is not enabled; these are: {', '.join(sorted(enabled)) or 'none'}",
+                )
+
+
+def warnings(settings: Settings) -> Iterator[Fault]:
+    """What works, but not as somebody would expect: said once, and changes nothing."""
+    yield from _unreachable_by_cookie(settings)
+    yield from _secure_cookie_over_http(settings)
+    yield from _rules_never_reached(settings)
+    if not settings.server.trusted_proxies:
+        yield Fault("server.trusted_proxies", "it is empty: every check is refused")
+
+
+def _unreachable_by_cookie(settings: Settings) -> Iterator[Fault]:
+    for path, host in _hosts_behind_a_sign_in(settings):
+        if not _cookie_reaches(settings, HostPattern.parse(host)):
+            yield Fault(
+                path, f"the session cookie never reaches {host}: it is set for {_cookie_scope(settings)}"
+            )
+
+
+def _hosts_behind_a_sign_in(settings: Settings) -> Iterator[tuple[str, str]]:
+    for position, rule in enumerate(settings.rules):
+        if _takes_cookies(settings, rule):
+            for index, host in enumerate(rule.hosts):
+                yield f"rules[{position}].hosts[{index}]", host
+    for index, host in enumerate(settings.login.allowed_redirects):
+        yield f"login.allowed_redirects[{index}]", host
+
+
+def _takes_cookies(settings: Settings, rule: RuleSettings) -> bool:
+    authenticators = frozenset(rule.authenticators) or settings.authenticators.enabled()
+    forms = rule.credentials or ("cookie",)
+    return rule.access == "authenticated" and "session" in authenticators and "cookie" in forms
+
+
+def _cookie_reaches(settings: Settings, host: HostPattern) -> bool:
+    domain = settings.session.cookie_domain
+    if domain:
+        return host.name == domain or host.name.endswith("." + domain)
+    return not host.below and host.name == _public_host(settings)
+
+
+def _cookie_scope(settings: Settings) -> str:
+    domain = settings.session.cookie_domain
+    if domain:
+        return f"{domain} and below (session.cookie_domain)"
+    return f"{_public_host(settings)} alone (login.public_url; session.cookie_domain is empty)"
+
+
+def _public_host(settings: Settings) -> str:
+    return HostPattern.parse(urlsplit(settings.login.public_url).netloc).name
+
+
+def _secure_cookie_over_http(settings: Settings) -> Iterator[Fault]:
+    public = urlsplit(settings.login.public_url)
+    if settings.session.cookie_secure and public.scheme == "http" and not _is_loopback(public.hostname or ""):
+        yield Fault(
+            "login.public_url",
+            "browsers drop the session cookie on plain http: use https, or set session.cookie_secure = false",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _rules_never_reached(settings: Settings) -> Iterator[Fault]:
+    for position, rule in enumerate(settings.rules[:-1]):
+        if not (rule.hosts or rule.paths or rule.methods or rule.networks):
+            yield Fault(f"rules[{position}]", "it selects every request: no rule after it is ever reached")
+            return

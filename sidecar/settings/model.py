@@ -1,0 +1,379 @@
+"""The settings: one frozen model. Its descriptions are the reference (`sidecar config init`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sidecar.hosts import HostPattern
+from sidecar.model import Form
+from sidecar.settings.sources import Environment
+from sidecar.settings.types import (
+    Duration,
+    HostPatterns,
+    ListenAddress,
+    Methods,
+    Name,
+    Names,
+    Networks,
+    PathPatterns,
+    Rate,
+    RateSetting,
+    SecretMark,
+    SecretUrl,
+    Size,
+    TrustedProxies,
+    WebUrl,
+    header_name,
+    read_list,
+    read_secret_file,
+    read_table,
+)
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are faults, and a secret `x` may be given as `x_file`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        for name, field in cls.model_fields.items():
+            if any(isinstance(mark, SecretMark) for mark in field.metadata) and f"{name}_file" in values:
+                if name in values:
+                    raise ValueError(f"{name} and {name}_file are both set: leave one out")
+                values[name] = read_secret_file(values.pop(f"{name}_file"))
+        return values
+
+
+class Server(Section):
+    """The process and its listeners."""
+
+    listen: ListenAddress = Field(
+        "127.0.0.1:9000",
+        description='Where the gateway and the browsers ask. Or "unix:/run/sidecar.sock" (mode 0660).',
+    )
+    admin_listen: ListenAddress = Field(
+        "127.0.0.1:9001", description="/metrics, /healthz and /readyz; these are never on the other listener."
+    )
+    trusted_proxies: TrustedProxies = Field(
+        ("127.0.0.1/32", "::1/128", "unix"),
+        description="Who may ask /check/*, and whose X-Forwarded-For counts anywhere. Empty trusts nobody.",
+    )
+    client_ip_hops: int = Field(
+        1,
+        ge=1,
+        description="How many X-Forwarded-For entries your own proxies append; counted from the right.",
+    )
+    header_limit: Size = Field(
+        64 * 1024,
+        description="The longest request head. nginx alone lets 32 KiB through, and adds the URL once more.",
+    )
+    drain: Duration = Field(10.0, description="After SIGTERM: not ready, finish what was accepted, exit.")
+
+
+class Log(Section):
+    """One event a line, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
+    format: Literal["console", "json"] = Field("console", description="For eyes, or for a log collector.")
+
+
+class StoreSettings(Section):
+    """Where users, keys and sessions are kept."""
+
+    url: SecretUrl = Field(
+        "sqlite:///var/sidecar.db",
+        repr=False,
+        description="Three slashes: below the working directory; four: an absolute path.",
+    )
+    sessions_url: SecretUrl = Field(
+        "", repr=False, description="Sessions elsewhere. Reserved; empty: in the same store."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_built(cls, url: str) -> str:
+        if url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("PostgreSQL is reserved for a later version: use sqlite:///")
+        if not url.startswith("sqlite:///") or url == "sqlite:///":
+            raise ValueError(
+                'a store is written like "sqlite:///var/sidecar.db" or "sqlite:////srv/sidecar.db"'
+            )
+        return url
+
+    @field_validator("sessions_url")
+    @classmethod
+    def _sessions_url_is_built(cls, url: str) -> str:
+        if url:
+            raise ValueError(
+                "a store of its own for sessions is reserved for a later version: leave it empty"
+            )
+        return url
+
+
+class SessionSettings(Section):
+    """Sessions and their cookie."""
+
+    cookie_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$",
+        description='Empty: "__Host-sidecar", or "sidecar" with a cookie_domain or without cookie_secure.',
+    )
+    cookie_domain: str = Field(
+        "",
+        description="Empty: only the host of the sign-in page gets the cookie. A domain: its subdomains too.",
+    )
+    cookie_secure: bool = Field(default=True, description="Only over https (and to this machine itself).")
+    cookie_same_site: Literal["lax", "strict", "none"] = Field(
+        "lax", description="strict also asks for a sign-in after a link from another site."
+    )
+    lifetime: Duration = Field(12 * 3600.0, description="A session ends this long after the sign-in.")
+    idle_timeout: Duration = Field(3600.0, description="And this long after it was last used.")
+    touch_interval: Duration = Field(
+        60.0,
+        description="A session's use is written, and its cookie refreshed, once in this time at most.",
+    )
+
+    @field_validator("cookie_domain")
+    @classmethod
+    def _domain(cls, domain: str) -> str:
+        if domain:
+            HostPattern.parse(domain)
+        return domain.removeprefix(".").lower()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.cookie_name.startswith("__Host-") and (self.cookie_domain or not self.cookie_secure):
+            raise ValueError("cookie_name: browsers drop a __Host- cookie that has a domain or is not secure")
+        if self.cookie_name.startswith("__Secure-") and not self.cookie_secure:
+            raise ValueError("cookie_name: browsers drop a __Secure- cookie that is not secure")
+        if self.cookie_same_site == "none" and not self.cookie_secure:
+            raise ValueError("cookie_same_site: browsers drop a SameSite=None cookie that is not secure")
+        if self.touch_interval >= self.idle_timeout:
+            raise ValueError(
+                "touch_interval: it must be shorter than idle_timeout, or sessions in use expire"
+            )
+        return self
+
+    @property
+    def cookie(self) -> str:
+        """The cookie's name, chosen where it is not set."""
+        if self.cookie_name:
+            return self.cookie_name
+        return "__Host-sidecar" if self.cookie_secure and not self.cookie_domain else "sidecar"
+
+
+class Tokens(Section):
+    """The JWTs that the sidecar signs."""
+
+    issuer: Name = Field("http://127.0.0.1:9000", description="Their iss.")
+    audience: Name = Field("sidecar", description="The aud of session tokens.")
+    algorithm: Literal["ES256", "RS256", "EdDSA", "HS256"] = Field(
+        "ES256", description="ES256, RS256, EdDSA, or HS256 (which no other service can verify)."
+    )
+    lifetime: Duration = Field(3600.0, description="A token's; never longer than its session.")
+
+
+class Login(Section):
+    """Where people sign in."""
+
+    public_url: WebUrl = Field(
+        "http://127.0.0.1:9000",
+        min_length=1,
+        description="Where browsers reach the sign-in page. May have a path "
+        "(https://app.example.com/_sidecar): the pages are then served below it, and the proxy passes that "
+        "path on unchanged.",
+    )
+    url: WebUrl = Field(
+        "",
+        description='A sign-in page elsewhere: "https://sso.example.com/login?back={rd}". Empty: our own.',
+    )
+    allowed_redirects: HostPatterns = Field(
+        (),
+        description='Where a sign-in may lead back to: "app.example.com", "*.example.com"; without a port: '
+        "any. public_url's host is always allowed.",
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _plain(cls, url: str) -> str:
+        if urlsplit(url).query or "//" in urlsplit(url).path:
+            raise ValueError("it has no query, and no // in its path")
+        return url.rstrip("/")
+
+
+class SessionAuthenticatorSettings(Section):
+    """The session cookie, and session tokens as bearer."""
+
+    enabled: bool = True
+
+
+class ApiKeyAuthenticatorSettings(Section):
+    """API keys, in X-Api-Key or as bearer."""
+
+    enabled: bool = True
+
+
+class BasicAuthenticatorSettings(Section):
+    """Local users by Authorization: Basic, for scripts that cannot do better."""
+
+    enabled: bool = False
+    cache: Duration = Field(60.0, description="How long a password that was right need not be hashed again.")
+
+
+class Authenticators(Section):
+    """Who may vouch for a request."""
+
+    session: SessionAuthenticatorSettings = SessionAuthenticatorSettings()
+    api_key: ApiKeyAuthenticatorSettings = ApiKeyAuthenticatorSettings()
+    basic: BasicAuthenticatorSettings = BasicAuthenticatorSettings()
+
+    def enabled(self) -> frozenset[str]:
+        """The names of those that are on."""
+        return frozenset(name for name in type(self).model_fields if getattr(self, name).enabled)
+
+
+class RuleSettings(Section):
+    """The first rule that selects a request decides; where none does, it is refused (403)."""
+
+    name: str = Field("", description="For logs and messages.")
+    hosts: HostPatterns = Field((), description='"app.example.com", "*.example.org"; without a port: any.')
+    paths: PathPatterns = Field(
+        (), description='"/admin/**" (also /admin itself), "/*.png"; matched on the decoded, resolved path.'
+    )
+    methods: Methods = Field((), description="Selects by method. Empty selectors select everything.")
+    networks: Networks = Field((), description="Of the client.")
+    access: Literal["authenticated", "public", "deny"] = Field(
+        "authenticated", description="authenticated, public (never refuses), or deny."
+    )
+    authenticators: Names = Field((), description="Which may vouch; empty: all that are enabled.")
+    credentials: Annotated[tuple[Form, ...], BeforeValidator(read_list)] = Field(
+        (), description='The forms that are read: "cookie", "bearer", "basic", "api_key"; empty: all.'
+    )
+    roles: Names = Field((), description="Any one of these.")
+    permissions: Names = Field((), description="Any one of these.")
+    accounts: Names = Field((), description="Any one of these, by id.")
+    scopes: Names = Field((), description="Every one of these: of an API key; a session has none.")
+    app: str = Field("", description="The application that this protects; its use is noted in the session.")
+    login_url: WebUrl = Field("", description="Instead of [login] url.")
+    allow_encoded_slash: bool = Field(
+        default=False,
+        description="Let %2F in the path through where it makes no difference to which rule applies.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        demands = self.roles or self.permissions or self.accounts or self.scopes
+        if self.access != "authenticated" and demands:
+            raise ValueError(f"access: a rule that is {self.access} demands nothing of a user")
+        return self
+
+
+class Ban(Section):
+    """So many wrong passwords in `window` refuse sign-ins for `duration`."""
+
+    failures: int = Field(5, ge=1)
+    window: Duration = 120.0
+    duration: Duration = 300.0
+
+
+class Limits(Section):
+    """Against guessed passwords. A client is its network: a /32, or an IPv6 /64."""
+
+    login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
+    ban: Annotated[Ban, BeforeValidator(read_table)] = Field(
+        Ban(), description="Per user and per client network; live sessions and keys still pass."
+    )
+
+
+IDENTITY_FIELDS = (
+    "subject",
+    "username",
+    "email",
+    "name",
+    "roles",
+    "permissions",
+    "account",
+    "scopes",
+    "session_id",
+    "method",
+)
+"""What an identity header may carry."""
+
+_OURS = {"set-cookie", "location", "www-authenticate", "retry-after", "x-auth-reason", "x-auth-login-url"}
+_FRAMING = {"connection", "content-length", "content-type", "transfer-encoding", "host", "upgrade", "date"}
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    server: Server = Server()
+    log: Log = Log()
+    store: StoreSettings = StoreSettings()
+    session: SessionSettings = SessionSettings()
+    tokens: Tokens = Tokens()
+    login: Login = Login()
+    identity_headers: Annotated[dict[str, str], BeforeValidator(read_table)] = Field(
+        {
+            "X-Auth-User": "username",
+            "X-Auth-User-Id": "subject",
+            "X-Auth-Email": "email",
+            "X-Auth-Name": "name",
+            "X-Auth-Roles": "roles",
+            "X-Auth-Permissions": "permissions",
+            "X-Auth-Account": "account",
+            "X-Auth-Method": "method",
+        },
+        description="header = field. Every one is on every 2xx answer, exactly once, empty where there is "
+        f"nothing. Fields: {', '.join(IDENTITY_FIELDS)}.",
+    )
+    authenticators: Authenticators = Authenticators()
+    limits: Limits = Limits()
+    rules: tuple[RuleSettings, ...] = Field(
+        (RuleSettings(name="signed-in"),),
+        description="The first rule that selects a request decides; where none does, it is refused (403). "
+        "hosts, paths, methods and networks select: a rule that does not select is passed over. access, "
+        "authenticators, roles, permissions, accounts and scopes are what it then demands. Rules in the file "
+        "replace the built-in one.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over the file over the defaults."""
+        return Environment(settings_cls), init_settings
+
+    @field_validator("identity_headers")
+    @classmethod
+    def _identity_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, identity_field in headers.items():
+            header_name(name)
+            if name.lower() in _OURS | _FRAMING:
+                raise ValueError(f"{name} already has a meaning in the answer")
+            if identity_field not in IDENTITY_FIELDS:
+                raise ValueError(f"{name}: {identity_field!r} is none of {', '.join(IDENTITY_FIELDS)}")
+        repeated = [name for name, count in Counter(map(str.lower, headers)).items() if count > 1]
+        if repeated:
+            raise ValueError(
+                f"{', '.join(repeated)} is there twice: case makes no difference in header names"
+            )
+        return headers

@@ -1,0 +1,290 @@
+"""The types that settings are written in: durations, sizes, lists, networks, secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+
+from sidecar.errors import InvalidValue
+from sidecar.hosts import HostPattern
+from sidecar.paths import PathPattern
+
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
+_BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
+_RATE = re.compile(r"([1-9]\d*)/(second|minute|hour)")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+
+
+def _checked(check: Any) -> Any:
+    """A validator that reports our own error the way pydantic expects it."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return check(value)
+        except InvalidValue as error:
+            raise ValueError(str(error)) from None
+
+    return validate
+
+
+# --- durations and sizes -------------------------------------------------------------------------
+
+
+def _read_duration(value: object) -> float:
+    if isinstance(value, float):
+        return value
+    matched = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if matched is None:
+        raise ValueError('a duration is written like "90s", "15m", "12h" or "500ms"')
+    return int(matched[1]) * _SECONDS[matched[2]]
+
+
+def write_duration(seconds: float) -> str:
+    """The shortest way to write it, in a whole number of one unit."""
+    for unit, size in _SECONDS.items():
+        if round(seconds * 1000) % round(size * 1000) == 0:
+            return f"{round(seconds / size)}{unit}"
+    raise AssertionError(seconds)
+
+
+def _read_size(value: object) -> int:
+    if type(value) is int:
+        return value
+    matched = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if matched is None:
+        raise ValueError('a size is written like "64KiB" or "1MiB"')
+    return int(matched[1]) * _BYTES[matched[2]]
+
+
+def _write_size(size: int) -> str:
+    unit = next(unit for unit, factor in _BYTES.items() if size % factor == 0)
+    return f"{size // _BYTES[unit]}{unit}"
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("it must be more than nothing")
+    return value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_read_duration),
+    AfterValidator(_positive),
+    PlainSerializer(write_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
+]
+"""Seconds, written `"90s"`."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(_read_size),
+    AfterValidator(_positive),
+    PlainSerializer(_write_size, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"}),
+]
+"""Bytes, written `"64KiB"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in so long, written `"10/minute"`."""
+
+    count: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.unit}"
+
+
+def _read_rate(value: object) -> Rate:
+    if isinstance(value, Rate):
+        return value
+    matched = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if matched is None:
+        raise ValueError('a rate is written like "10/minute": N/second, N/minute or N/hour')
+    return Rate(int(matched[1]), matched[2])
+
+
+RateSetting = Annotated[
+    Rate,
+    BeforeValidator(_read_rate),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_RATE.pattern}$"}),
+]
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+def read_list(value: object) -> object:
+    """A list from the environment: JSON, or items with commas between them."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def read_table(value: object) -> object:
+    """A table from the environment, as JSON."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("an empty name matches nothing: leave it out")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_not_empty)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(read_list)]
+
+PathPatternSetting = Annotated[
+    PathPattern,
+    BeforeValidator(
+        _checked(lambda value: value if isinstance(value, PathPattern) else PathPattern.parse(value))
+    ),
+    PlainSerializer(lambda pattern: pattern.text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^/"}),
+]
+PathPatterns = Annotated[tuple[PathPatternSetting, ...], BeforeValidator(read_list)]
+
+
+def _host_pattern(value: str) -> str:
+    HostPattern.parse(value)
+    return value
+
+
+HostPatternSetting = Annotated[str, AfterValidator(_checked(_host_pattern))]
+HostPatterns = Annotated[tuple[HostPatternSetting, ...], BeforeValidator(read_list)]
+
+
+def _method(value: str) -> str:
+    if not re.fullmatch(r"[A-Z]+(?:-[A-Z]+)*", value):
+        raise ValueError(f"{value!r} is not a method: methods are written in capitals")
+    return value
+
+
+Methods = Annotated[tuple[Annotated[str, AfterValidator(_method)], ...], BeforeValidator(read_list)]
+
+Network = IPv4Network | IPv6Network
+
+
+def _read_network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(str(value))
+    except ValueError as error:
+        raise ValueError(f'{error}: a network is written like "10.0.0.0/8" or "2001:db8::/32"') from None
+
+
+NetworkSetting = Annotated[
+    Network,
+    BeforeValidator(_read_network),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+Networks = Annotated[tuple[NetworkSetting, ...], BeforeValidator(read_list)]
+
+
+def _trusted_proxy(value: str) -> str:
+    return value if value == "unix" else str(_read_network(value))
+
+
+TrustedProxies = Annotated[
+    tuple[Annotated[str, AfterValidator(_trusted_proxy)], ...], BeforeValidator(read_list)
+]
+
+
+# --- header names, URLs --------------------------------------------------------------------------
+
+
+def header_name(value: str) -> str:
+    """A header's name that every gateway passes on. An underscore is dropped or merged by some."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a header's name (letters, digits and hyphens)")
+    return value
+
+
+def _listen_address(value: str) -> str:
+    if value.startswith("unix:"):
+        if not value.removeprefix("unix:").startswith("/"):
+            raise ValueError('a socket is written with its whole path: "unix:/run/sidecar.sock"')
+        return value
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
+        raise ValueError(
+            'an address is written like "127.0.0.1:9000", "[::1]:9000" or "unix:/run/sidecar.sock"'
+        )
+    return value
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+
+
+def _web_url(value: str) -> str:
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError('a URL is written in full: "https://app.example.com/path"')
+    if parts.username is not None or parts.fragment or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError("a URL here has no user name, no fragment and no space, and is plain ASCII")
+    return value
+
+
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a secret whose file could not be read, until its field is validated."""
+
+    why: str
+
+
+def _refuse_unreadable(value: object) -> object:
+    if isinstance(value, Unreadable):
+        raise ValueError(value.why)  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+def mask_password(url: str) -> str:
+    """The URL with `***` for the password in it."""
+    return re.sub(r"(?<=//)([^/@]*):[^/@]*@", r"\1:***@", url)
+
+
+class SecretMark:
+    """Marks a field that may also be given as `<field>_file`, the path of a file that holds it."""
+
+
+SecretUrl = Annotated[
+    str,
+    SecretMark(),
+    BeforeValidator(_refuse_unreadable),
+    PlainSerializer(mask_password, return_type=str),
+]
+"""A URL that may hold a password."""
+
+
+def read_secret_file(path: object) -> str | Unreadable:
+    """The file's text without the newline at its end."""
+    try:
+        return Path(str(path)).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return Unreadable(f"the secret's file {path} cannot be read: {why}")

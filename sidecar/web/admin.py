@@ -1,0 +1,43 @@
+"""For the operator alone, on a listener of its own: metrics and health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sidecar.errors import StoreUnavailable
+from sidecar.ports import Store
+
+
+def admin_app(registry: CollectorRegistry, store: Store, is_draining: Callable[[], bool]) -> Starlette:
+    """`/metrics`, `/healthz` (it runs) and `/readyz` (it runs, the store answers, and it goes on)."""
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_request: Request) -> Response:
+        if is_draining():
+            return JSONResponse({"status": "draining"}, 503)
+        try:
+            await store.check()
+        except StoreUnavailable as error:
+            return JSONResponse({"status": "store unavailable", "error": str(error)}, 503)
+        return JSONResponse({"status": "ready"})
+
+    routes = [
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,87 @@
+"""`/check/<gateway>`: the gateways' questions. Plain ASGI: this is what everything waits for."""
+
+from __future__ import annotations
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from sidecar.model import (
+    Allow,
+    Challenge,
+    CheckRequest,
+    Decision,
+    Deny,
+    Headers,
+    Limited,
+    Malformed,
+    Reason,
+    Unavailable,
+)
+from sidecar.pipeline import Pipeline
+from sidecar.ports import Clock, Gateway
+from sidecar.telemetry import Metrics
+from sidecar.web.entrance import Receive, Scope, Send, peer_of
+
+log = structlog.get_logger(__name__)
+
+
+class CheckEndpoint:
+    """One gateway's endpoint. It never answers 500: what goes wrong in here is an outage."""
+
+    def __init__(self, gateway: Gateway, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+        self._gateway = gateway
+        self._pipeline = pipeline
+        self._clock = clock
+        self._metrics = metrics
+        self._counts: dict[tuple[str, Reason, str], tuple[Counter, Histogram]] = {}
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """An ASGI application. A body, if any, is left unread: a check has none."""
+        started = self._clock.monotonic()
+        decision = await self._decide(scope)
+        response = self._gateway.render(decision)
+        body = response.body
+        headers = [*response.headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._count(decision, self._clock.monotonic() - started)
+
+    async def _decide(self, scope: Scope) -> Decision:
+        request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
+        try:
+            decision = await self._pipeline.check(request, self._gateway)
+        except Exception:
+            log.exception("check_failed", gateway=self._gateway.name)
+            return Unavailable(Reason.INTERNAL_ERROR)
+        log.debug("check", gateway=self._gateway.name, reason=str(decision.reason))
+        return decision
+
+    def _count(self, decision: Decision, seconds: float) -> None:
+        outcome, method = _outcome(decision)
+        key = (outcome, decision.reason, method)
+        counters = self._counts.get(key)
+        if counters is None:
+            name = self._gateway.name
+            counters = (
+                self._metrics.decisions.labels(name, outcome, decision.reason, method),
+                self._metrics.decision_duration.labels(name, outcome),
+            )
+            self._counts[key] = counters
+        count, duration = counters
+        count.inc()
+        duration.observe(seconds)
+        if isinstance(decision, Malformed) or decision.reason is Reason.UNTRUSTED_PROXY:
+            self._metrics.forwarded_rejected.labels(decision.reason).inc()
+
+
+def _outcome(decision: Decision) -> tuple[str, str]:
+    """The outcome, and how the one who was allowed signed in."""
+    match decision:
+        case Allow(identity=identity):
+            return "allow", identity.method if identity else ""
+        case Challenge():
+            return "challenge", ""
+        case Deny() | Malformed() | Limited():
+            return "deny", ""
+        case Unavailable():
+            return "error", ""

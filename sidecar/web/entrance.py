@@ -1,0 +1,105 @@
+"""The first thing that every request meets: it is counted, named for the log, and read one way only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+
+from sidecar.model import UNIX_PEER
+from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+log = structlog.get_logger(__name__)
+
+
+class Entrance:
+    """Sends checks straight to their endpoint, and everything else to the pages."""
+
+    def __init__(self, checks: Mapping[str, ASGIApp], pages: ASGIApp, metrics: Metrics) -> None:
+        self._checks = checks
+        self._pages = pages
+        self._metrics = metrics
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._in_flight = metrics.in_flight
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        CURRENT_REQUEST.set(RequestId(header(scope, b"x-request-id")))
+        check = self._checks.get(scope["path"])
+        self._in_flight.inc()
+        status = 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if check is not None:
+                await check(scope, receive, counted)
+            elif hosts(scope) != 1:
+                await respond(counted, 400, b"A request names one host.\n")
+            else:
+                await self._pages(scope, receive, counted)
+        finally:
+            self._in_flight.dec()
+            self._count(scope["path"] if check else route_of(scope), scope["method"], status)
+
+    def _count(self, route: str, method: str, status: int) -> None:
+        key = (route, method if method in _METHODS else "other", status)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._metrics.http_requests.labels(*key)
+            self._counters[key] = counter
+        counter.inc()
+
+
+def route_of(scope: Scope) -> str:
+    """The pattern of the route that answered, never the path that a client chose."""
+    return str(getattr(scope.get("route"), "path", "none"))
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first value of a header."""
+    for each, value in scope["headers"]:
+        if each == name:
+            return bytes(value)
+    return None
+
+
+def hosts(scope: Scope) -> int:
+    """How many Host lines the request has; more than one is read differently by everybody."""
+    return sum(name == b"host" for name, _ in scope["headers"])
+
+
+def peer_of(scope: Scope) -> str:
+    """The address at the other end, or UNIX_PEER on a unix socket.
+
+    A connection that is already gone has no address either: what it listens on tells the two apart.
+    """
+    client = scope["client"]
+    if client:
+        return str(client[0])
+    server = scope["server"]
+    return UNIX_PEER if server and server[1] is None else ""
+
+
+async def respond(
+    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """A whole answer; in plain text unless `headers` say otherwise."""
+    content_type = (b"content-type", b"text/plain; charset=utf-8")
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [content_type, length, *headers]})
+    await send({"type": "http.response.body", "body": body})
