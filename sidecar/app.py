@@ -65,13 +65,15 @@ class Services:
 
 
 @asynccontextmanager
-async def services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+async def services(
+    settings: Settings, clock: Clock | None = None, passwords: Passwords | None = None
+) -> AsyncIterator[Services]:
     """Opens the store and makes what works on it. Raises StoreUnusable, StoreUnavailable."""
     clock = clock or SystemClock()
+    passwords = passwords or Passwords()
     metrics = Metrics()
     backend = urlsplit(settings.store.url).scheme
     store = open_store(settings.store.url, observe=metrics.store_observer(backend))
-    passwords = Passwords()
     try:
         revocations = Revocations(store.changes, clock)
         keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)

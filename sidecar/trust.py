@@ -24,7 +24,10 @@ class TrustedProxies:
     def _admits(self, peer: str) -> bool:
         if peer == UNIX_PEER:
             return self._unix
-        return contains(self._networks, read_address(peer.encode()))
+        try:
+            return contains(self._networks, read_address(peer.encode()))
+        except RequestRefused:  # a connection that is gone already has no address
+            return False
 
 
 def contains(networks: Iterable[Network], address: IPAddress) -> bool:

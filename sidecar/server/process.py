@@ -81,26 +81,29 @@ async def _purge_now_and_then(application: Application) -> None:
         await asyncio.sleep(_PURGE_EVERY)
 
 
+def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """uvicorn as both listeners run it."""
+    return uvicorn.Config(
+        app,
+        http=head_limited(settings.server.header_limit),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        # X-Forwarded-* are ours to judge: uvicorn believes them of every process on this machine.
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(settings.server.drain - QUIET)),
+    )
+
+
 class _Listener(uvicorn.Server):
     """uvicorn without its signal handling, which would end the process by the signal and not with 0."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]  # the same protocol under uvicorn's private names
-                http=head_limited(settings.server.header_limit),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                # X-Forwarded-* are ours to judge: uvicorn believes them of every process on this machine.
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=max(1, round(settings.server.drain - QUIET)),
-            )
-        )
+        super().__init__(server_config(app, settings))
         self.accepting = asyncio.Event()
 
     @contextmanager
@@ -125,5 +128,5 @@ class _Listener(uvicorn.Server):
             server.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(QUIET, longest / 2)):
-                while self.server_state.connections:
+                while self.server_state.connections:  # noqa: ASYNC110 - uvicorn tells nobody when one ends
                     await asyncio.sleep(0.01)

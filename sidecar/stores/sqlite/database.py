@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,6 @@ Observe = Callable[[str, str, float], None]
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
-_NOTE_PATIENCE = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class _Manner:
@@ -44,7 +42,7 @@ class _Manner:
     patience: float
 
 
-_NOTED = _Manner("NORMAL", _NOTE_PATIENCE)
+_NOTED = _Manner("NORMAL", patience=0.1)
 
 
 class Database:
@@ -111,9 +109,10 @@ class Database:
         Without `synchronous = FULL` SQLite would acknowledge what a power failure can undo: a revocation.
         """
         with _Operation(operation, self._observe, self.path):
-            return await self._in_thread(
+            transaction = self._submit(
                 self._transact, self._durable, lambda connection: job(connection, *args, **kwargs)
             )
+            return await asyncio.wrap_future(transaction)
 
     async def note(
         self,
@@ -124,16 +123,21 @@ class Database:
     ) -> T:
         """Runs the job in a transaction that a power failure may undo, and that a check can wait for.
 
-        It waits a tenth of a second, in the thread's queue and for other processes together.
+        It waits a tenth of a second for its turn in the thread, and as long for other processes.
         """
         with _Operation(operation, self._observe, self.path):
+            submitted = self._submit(
+                self._transact, _NOTED, lambda connection: job(connection, *args, **kwargs)
+            )
+            done = asyncio.wrap_future(submitted)
             try:
-                async with asyncio.timeout(_NOTE_PATIENCE):
-                    return await self._in_thread(
-                        self._transact, _NOTED, lambda connection: job(connection, *args, **kwargs)
-                    )
-            except TimeoutError as error:
-                raise StoreUnavailable(f"the store {self.path}: it is busy with another write") from error
+                await asyncio.wait({done}, timeout=_NOTED.patience)
+                # What has begun cannot be cancelled, and its caller hears how it ended.
+                if submitted.cancel():
+                    raise StoreUnavailable(f"the store {self.path}: it is busy with another write")
+                return await done
+            finally:
+                done.cancel()
 
     async def copy(self, operation: str, target: str) -> None:
         """Writes a consistent copy to a new file. Nobody waits for it."""
@@ -145,15 +149,15 @@ class Database:
         """Closes the database when all writes before it are done. May be called again."""
         if self._closed:
             return
-        closing = self._in_thread(self._disconnect)
+        closing = self._submit(self._disconnect)
         self._closed = True
-        await closing
+        await asyncio.wrap_future(closing)
         self._thread.shutdown()
 
-    def _in_thread(self, job: Callable[..., T], *args: object) -> asyncio.Future[T]:
+    def _submit(self, job: Callable[..., T], *args: object) -> Future[T]:
         if self._closed:
             raise StoreUnavailable(f"the store {self.path}: it is closed")
-        return asyncio.get_running_loop().run_in_executor(self._thread, job, *args)
+        return self._thread.submit(job, *args)
 
     def _transact(self, manner: _Manner, job: Callable[[sqlite3.Connection], T]) -> T:
         # What is written to a file that was replaced is lost, and in the place of a file that was

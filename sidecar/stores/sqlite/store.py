@@ -21,6 +21,12 @@ from sidecar.stores.sqlite.keys import SqliteAccessKeys, SqliteApiKeys, SqliteSi
 from sidecar.stores.sqlite.sessions import SqliteSessions
 from sidecar.stores.sqlite.users import SqliteUsers
 
+_TOUCH_EVERY_TABLE = """
+    SELECT (SELECT max(id) FROM users), (SELECT max(key) FROM sign_in_names), (SELECT max(name) FROM roles),
+        (SELECT max(user_id) FROM user_roles), (SELECT max(id) FROM sessions), (SELECT max(id) FROM api_keys),
+        (SELECT max(id) FROM access_keys), (SELECT max(id) FROM apps), (SELECT max(id) FROM signing_keys),
+        (SELECT max(name) FROM secrets), (SELECT max(seq) FROM changes)"""
+
 
 class SqliteStore:
     """A Store in one file."""
@@ -36,8 +42,8 @@ class SqliteStore:
         self.changes: ChangeFeed = SqliteChanges(database)
 
     async def check(self) -> None:
-        """Returns where the file is the one that was opened, and can be read."""
-        self._database.rows("store.check", "SELECT name FROM apps LIMIT 1", verified=True)
+        """Returns where the file is the one that was opened, and every table's root can be read."""
+        self._database.rows("store.check", _TOUCH_EVERY_TABLE, verified=True)
 
     async def secret(self, name: str) -> bytes:
         """The 256 random bits kept under this name."""

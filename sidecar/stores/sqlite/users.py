@@ -24,14 +24,18 @@ _SELECT = """
     FROM users LEFT JOIN user_roles ON user_id = users.id LEFT JOIN roles ON roles.name = role"""
 _ORDER = "ORDER BY users.id, role"
 
-_BY_ID = f"{_SELECT} WHERE users.id = ? {_ORDER}"
-_BY_SIGN_IN_NAME = f"""{_SELECT}
-    WHERE users.id = (SELECT user_id FROM sign_in_names WHERE key = ?) {_ORDER}"""
-
 _CLAIMS = {
     "phone": "SELECT id FROM users WHERE phone = ? AND phone <> ''",
     "external_id": "SELECT id FROM users WHERE external_id = ? AND external_id <> ''",
 }
+
+
+def _whose_id_is(expression: str) -> str:
+    return f"{_SELECT} WHERE users.id = ({expression}) {_ORDER}"
+
+
+_BY_ID = _whose_id_is("?")
+_BY_SIGN_IN_NAME = _whose_id_is("SELECT user_id FROM sign_in_names WHERE key = ?")
 
 
 def sign_in_key(name: str) -> str:

@@ -1,0 +1,402 @@
+"""A check over time: what is remembered, for how long, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sidecar.clock import SystemClock
+from sidecar.credentials import id_of_secret
+from sidecar.model import Account, ApiKey, App, UserChange
+from sidecar.revocation import LOOK_EVERY
+from tests.conftest import Start
+from tests.running import CHEAP, GATEWAYS, Line, Original, Running, running
+
+PASSWORD = "correct horse"
+
+Ending = Callable[[Running, int], Awaitable[None]]
+
+
+# --- what a rule demands -------------------------------------------------------------------------
+
+DEMANDS = [
+    pytest.param({"roles": ["admin", "staff"]}, None, id="any one of the roles"),
+    pytest.param({"roles": ["admin"]}, "missing_role", id="a role that the user has not"),
+    pytest.param({"permissions": ["x", "posts:write"]}, None, id="any one of the permissions"),
+    pytest.param({"permissions": ["posts:delete"]}, "missing_permission", id="a permission of no role"),
+    pytest.param({"accounts": ["a2", "a9"]}, None, id="any one of the accounts"),
+    pytest.param({"accounts": ["a9"]}, "missing_account", id="an account of somebody else"),
+    pytest.param({"roles": ["staff"], "accounts": ["a9"]}, "missing_account", id="every kind of demand"),
+    pytest.param({"roles": ["Staff"]}, "missing_role", id="case makes a difference"),
+]
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS)
+@pytest.mark.parametrize(("demand", "reason"), DEMANDS)
+async def test_a_rule_demands(
+    start: Start, gateway: str, demand: dict[str, object], reason: str | None
+) -> None:
+    async with start({"rules": [demand]}) as sidecar:
+        await sidecar.set_role("staff", "posts:write")
+        alice = await sidecar.add_user(
+            roles=("staff",), accounts=(Account("a1", "One"), Account("a2", "Two"))
+        )
+        answer = await sidecar.check(gateway, [await sidecar.session(alice)])
+        assert answer.status == (403 if reason else 200)
+        assert answer.all("X-Auth-Reason") == ([reason] if reason else [])
+
+
+async def test_rules_select_by_host_path_method_and_network_together(start: Start) -> None:
+    rule = {
+        "hosts": ["app.example.com"],
+        "paths": ["/x/**"],
+        "methods": ["POST"],
+        "networks": ["10.0.0.0/8"],
+        "access": "public",
+    }
+    async with start({"rules": [rule]}) as sidecar:
+        inside: list[Line] = [(b"x-forwarded-for", b"10.1.2.3")]
+        good: Original = {"host": b"app.example.com", "uri": b"/x/y", "method": b"POST"}
+        assert (await sidecar.check("nginx", inside, **good)).status == 200
+        assert (await sidecar.check("nginx", [], **good)).reason == "no_rule"
+        wrongs: list[Original] = [{"host": b"b.example.com"}, {"uri": b"/y"}, {"method": b"GET"}]
+        for wrong in wrongs:
+            assert (await sidecar.check("nginx", inside, **(good | wrong))).reason == "no_rule"
+
+
+async def test_a_rule_may_have_a_sign_in_page_of_its_own(start: Start) -> None:
+    rules = [{"login_url": "https://sso.example.com/in?back={rd}"}]
+    async with start({"rules": rules, "login": {"allowed_redirects": ["app.example.com"]}}) as sidecar:
+        answer = await sidecar.check("traefik", [(b"accept", b"text/html")], uri=b"/x")
+        assert answer.one("Location") == "https://sso.example.com/in?back=https%3A%2F%2Fapp.example.com%2Fx"
+
+
+# --- expiry --------------------------------------------------------------------------------------
+
+
+async def test_a_session_in_use_slides_until_its_lifetime_is_over(sidecar: Running) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    for _ in range(12 * 60 // 50):
+        sidecar.clock.advance(50 * 60)
+        assert (await sidecar.check("nginx", [session])).status == 200
+    sidecar.clock.advance(21 * 60)
+    answer = await sidecar.check("nginx", [session])
+    assert (answer.status, answer.reason) == (401, "session_expired")
+
+
+@pytest.mark.parametrize("asked_before", [True, False], ids=["remembered", "not remembered"])
+async def test_a_session_that_is_not_used_expires(sidecar: Running, asked_before: bool) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    if asked_before:
+        assert (await sidecar.check("nginx", [session])).status == 200
+    sidecar.clock.advance(3600)
+    assert (await sidecar.check("nginx", [session])).reason == "session_expired"
+
+
+async def test_at_most_one_refreshed_cookie_in_an_interval(sidecar: Running) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    assert not (await sidecar.check("nginx", [session])).all("Set-Cookie")
+    sidecar.clock.advance(60)
+    answers = await asyncio.gather(*(sidecar.check("nginx", [session]) for _ in range(20)))
+    cookies = [cookie for answer in answers for cookie in answer.all("Set-Cookie")]
+    assert cookies == [f"{session[1].decode()}; Max-Age=3600; Path=/; HttpOnly; Secure; SameSite=Lax"]
+    sidecar.clock.advance(59)
+    assert not (await sidecar.check("nginx", [session])).all("Set-Cookie")
+    sidecar.clock.advance(1)
+    assert (await sidecar.check("nginx", [session])).all("Set-Cookie")
+
+
+async def test_a_second_process_sees_the_use_and_writes_none_of_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path) as first, running(tmp_path) as second:
+        session = await first.session(await first.add_user())
+        assert (await second.check("nginx", [session])).status == 200
+        for each in (first, second):
+            each.clock.advance(60)
+        assert (await first.check("nginx", [session])).all("Set-Cookie")
+        assert not (await second.check("nginx", [session])).all("Set-Cookie")
+
+
+async def test_a_refreshed_cookie_never_promises_more_than_the_session_has(start: Start) -> None:
+    async with start({"session": {"lifetime": "30m"}}) as sidecar:
+        session = await sidecar.session(await sidecar.add_user())
+        sidecar.clock.advance(20 * 60)
+        (cookie,) = (await sidecar.check("nginx", [session])).all("Set-Cookie")
+        assert "; Max-Age=600;" in cookie
+
+
+async def test_a_bearer_refreshes_no_cookie(sidecar: Running) -> None:
+    bearer = (b"authorization", b"Bearer " + await sidecar.token(await sidecar.add_user()))
+    sidecar.clock.advance(120)
+    answer = await sidecar.check("nginx", [bearer])
+    assert (answer.status, answer.all("Set-Cookie")) == (200, [])
+
+
+async def test_a_token_ends_with_its_session_or_before(sidecar: Running) -> None:
+    bearer = (b"authorization", b"Bearer " + await sidecar.token(await sidecar.add_user()))
+    for minutes, status in [(0, 200), (59, 200), (1, 401)]:
+        sidecar.clock.advance(minutes * 60)
+        assert (await sidecar.check("nginx", [bearer])).status == status
+
+
+async def test_an_api_key_expires(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    key = await sidecar.api_key(alice, expires_at=sidecar.clock.now() + 100)
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).status == 200
+    sidecar.clock.advance(100)
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).reason == "key_expired"
+
+
+async def test_the_first_use_in_an_app_is_written_at_once(start: Start) -> None:
+    async with start({"rules": [{"paths": ["/b"], "app": "b"}, {"app": "a"}]}) as sidecar:
+        alice = await sidecar.add_user()
+        session = await sidecar.session(alice)
+        for uri, apps in [(b"/", {"a"}), (b"/", {"a"}), (b"/b", {"a", "b"})]:
+            assert (await sidecar.check("nginx", [session], uri=uri)).status == 200
+            (stored,) = await sidecar.store.sessions.list(alice.id)
+            assert stored.apps == apps
+
+
+# --- revocation ----------------------------------------------------------------------------------
+
+
+async def revoke_session(sidecar: Running, user: int) -> None:
+    await sidecar.store.sessions.revoke_user(user)
+
+
+async def revoke_everything(sidecar: Running, _user: int) -> None:
+    await sidecar.store.sessions.revoke_all()
+
+
+async def disable(sidecar: Running, user: int) -> None:
+    await sidecar.store.users.change(user, UserChange(disabled=True), now=sidecar.clock.now(), by="test")
+
+
+async def remove(sidecar: Running, user: int) -> None:
+    await sidecar.store.users.remove(user)
+
+
+async def take_role(sidecar: Running, user: int) -> None:
+    await sidecar.store.users.change(user, UserChange(roles=()), now=sidecar.clock.now(), by="test")
+
+
+async def empty_role(sidecar: Running, _user: int) -> None:
+    await sidecar.set_role("staff")
+
+
+async def disable_app(sidecar: Running, _user: int) -> None:
+    await sidecar.store.apps.set_disabled("shop", disabled=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (revoke_session, 401),
+        (revoke_everything, 401),
+        (disable, 401),
+        (remove, 401),
+        (take_role, 403),
+        (empty_role, 403),
+        (disable_app, 403),
+    ],
+)
+@pytest.mark.parametrize("where", ["this process", "another process"])
+async def test_g83_a_change_is_obeyed_within_a_second(
+    tmp_path: Path, change: Ending, status: int, where: str
+) -> None:
+    rules = {"rules": [{"roles": ["staff"], "permissions": ["enter"], "app": "shop"}]}
+    async with running(tmp_path, rules) as asked, running(tmp_path, rules) as other:
+        await asked.store.apps.add(App("shop", "", disabled=False, created_at=0.0))
+        await asked.set_role("staff", "enter")
+        alice = await asked.add_user(roles=("staff",))
+        session = await asked.session(alice)
+        assert (await asked.check("nginx", [session])).status == 200
+        await change(asked if where == "this process" else other, alice.id)
+        asked.clock.advance(1)
+        assert (await asked.check("nginx", [session])).status == status
+
+
+async def test_g83_a_revoked_key_is_refused(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    key = await sidecar.api_key(alice)
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).status == 200
+    (stored,) = await sidecar.store.api_keys.list(alice.id)
+    await sidecar.store.api_keys.revoke([stored.id])
+    sidecar.clock.advance(1)
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).reason == "unknown_key"
+
+
+async def test_what_concerns_one_user_leaves_the_others_remembered(sidecar: Running) -> None:
+    alice, bob = await sidecar.add_user(), await sidecar.add_user("bob")
+    session = await sidecar.session(alice)
+    await sidecar.check("nginx", [session])
+    await sidecar.store.sessions.revoke_user(bob.id)
+    sidecar.clock.advance(1)
+    await sidecar.check("nginx", [session])
+    assert 'sidecar_cache_requests_total{cache="identity",result="hit"} 1.0' in await sidecar.metrics()
+
+
+async def test_g82_what_is_known_of_a_credential_is_judged_again_by_each_rule(start: Start) -> None:
+    rules = [
+        {"paths": ["/admin"], "roles": ["admin"]},
+        {"paths": ["/keys"], "authenticators": ["api_key"]},
+        {"hosts": ["app.example.com"]},
+    ]
+    async with start({"rules": rules}) as sidecar:
+        session = await sidecar.session(await sidecar.add_user())
+        for uri, host, status in [
+            (b"/", b"app.example.com", 200),
+            (b"/admin", b"app.example.com", 403),
+            (b"/keys", b"app.example.com", 401),
+            (b"/", b"other.example.com", 403),
+            (b"/", b"app.example.com", 200),
+        ]:
+            assert (await sidecar.check("nginx", [session], uri=uri, host=host)).status == status
+
+
+async def test_g84_a_session_that_is_begun_after_a_refusal_is_good_at_once(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    key = b"sk_made-up-in-advance"
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).status == 401
+    await sidecar.store.api_keys.add(ApiKey(id_of_secret(key), alice.id, "n", (), 0.0))
+    assert (await sidecar.check("nginx", [(b"x-api-key", key)])).status == 200
+
+
+async def test_the_hash_of_a_basic_password_is_not_computed_at_every_check(start: Start) -> None:
+    async with start({"authenticators": {"basic": {"enabled": True}}}) as sidecar:
+        alice = await sidecar.add_user(password=PASSWORD)
+        basic = (b"authorization", b"Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==")
+        before = CHEAP.computed
+        for _ in range(5):
+            assert (await sidecar.check("nginx", [basic])).status == 200
+        assert CHEAP.computed == before + 1
+        sidecar.clock.advance(60)
+        assert (await sidecar.check("nginx", [basic])).status == 200
+        assert CHEAP.computed == before + 2
+        await sidecar.store.users.set_password_hash(alice.id, CHEAP.hash("another one"), now=0.0, by="test")
+        sidecar.clock.advance(1)
+        assert (await sidecar.check("nginx", [basic])).reason == "wrong_password"
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_cannot_be_read_is_an_outage_after_a_second_and_no_refusal(
+    sidecar: Running,
+) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    assert (await sidecar.check("nginx", [session])).status == 200
+    await sidecar.store.close()
+    sidecar.clock.advance(LOOK_EVERY)
+    assert (await sidecar.check("nginx", [session])).status == 200
+    sidecar.clock.advance(1)
+    for gateway in GATEWAYS:
+        answer = await sidecar.check(gateway, [session])
+        assert (answer.status, answer.reason) == (503, "store_unavailable")
+        assert not answer.all("Set-Cookie")
+    assert (await sidecar.ask("GET", "/readyz", listener="admin")).status == 503
+    assert (await sidecar.ask("GET", "/healthz", listener="admin")).status == 200
+
+
+async def test_an_outage_leaves_public_and_deny_rules_alone(start: Start) -> None:
+    rules = [{"paths": ["/public"], "access": "public"}, {"access": "deny"}]
+    async with start({"rules": rules}) as sidecar:
+        session = await sidecar.session(await sidecar.add_user())
+        await sidecar.store.close()
+        sidecar.clock.advance(2)
+        public = await sidecar.check("nginx", [session], uri=b"/public")
+        assert (public.status, public.one("X-Auth-User")) == (200, "")
+        assert (await sidecar.check("nginx", [session])).reason == "rule_denies"
+
+
+async def test_a_use_that_cannot_be_written_refuses_nobody(sidecar: Running, tmp_path: Path) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    assert (await sidecar.check("nginx", [session])).status == 200
+    with sqlite3.connect(tmp_path / "sidecar.db") as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            sidecar.clock.advance(55 * 60)
+            answer = await sidecar.check("nginx", [session])
+            assert (answer.status, answer.all("Set-Cookie")) == (200, [])
+    other.close()
+    sidecar.clock.advance(60)
+    assert (await sidecar.check("nginx", [session])).all("Set-Cookie")
+
+
+@pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])
+def test_a_jump_of_the_clock_revives_nothing(jump: int) -> None:
+    wall, ticks = [1_000_000.0], [0.0]
+    clock = SystemClock(lambda: wall[0], lambda: ticks[0])
+    seen = [clock.now()]
+    for step_wall, step_ticks in [(10, 10), (jump, 0), (10, 10), (-jump, 0), (10, 10)]:
+        wall[0] += step_wall
+        ticks[0] += step_ticks
+        seen.append(clock.now())
+    assert seen == sorted(seen)
+    assert seen[-1] - 1_000_030.0 <= 3600
+
+
+async def test_the_purge_deletes_what_has_expired_and_keeps_what_is_in_use(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    await sidecar.session(alice)
+    sidecar.clock.advance(3 * 3600)
+    kept = await sidecar.session(alice)
+    await sidecar.application.purge()
+    assert len(await sidecar.store.sessions.list()) == 1
+    assert (await sidecar.check("nginx", [kept])).status == 200
+
+
+async def test_a_fault_of_our_own_is_an_outage_and_never_a_500(sidecar: Running) -> None:
+    pipeline = sidecar.application.auth._checks["/check/nginx"]._pipeline  # type: ignore[attr-defined]  # broken on purpose
+    pipeline.authenticators["session"]._sessions = None
+    answer = await sidecar.check("nginx", [(b"cookie", b"__Host-sidecar=x")])
+    assert (answer.status, answer.reason) == (503, "internal_error")
+
+
+# --- what the operator sees ----------------------------------------------------------------------
+
+
+async def test_decisions_are_counted_by_what_an_operator_asks(sidecar: Running) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    await sidecar.check("nginx", [session])
+    await sidecar.check("traefik")
+    await sidecar.check("caddy", peer="192.0.2.1")
+    await sidecar.ask("GET", "/login")
+    await sidecar.ask("GET", "/a-path-that-a-client-chose")
+    text = await sidecar.metrics()
+    decision = 'sidecar_decisions_total{{authenticator="{}",gateway="{}",outcome="{}",reason="{}"}} 1.0'
+    for line in [
+        decision.format("session", "nginx", "allow", "authenticated"),
+        decision.format("", "traefik", "challenge", "no_credential"),
+        decision.format("", "caddy", "deny", "untrusted_proxy"),
+        'sidecar_forwarded_rejected_total{reason="untrusted_proxy"} 1.0',
+        'sidecar_http_requests_total{code="200",method="GET",route="/check/nginx"} 1.0',
+        'sidecar_http_requests_total{code="200",method="GET",route="/login"} 1.0',
+        'sidecar_http_requests_total{code="404",method="GET",route="none"} 1.0',
+        "sidecar_requests_in_flight 0.0",
+        'sidecar_cache_entries{cache="identity"} 1.0',
+        "sidecar_config_last_reload_successful 1.0",
+    ]:
+        assert line in text
+    assert "a-path-that-a-client-chose" not in text
+
+
+async def test_i100_secrets_are_in_no_log_line_at_any_level(
+    sidecar: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice = await sidecar.add_user(password="PLANTED-password")
+    session = await sidecar.session(alice)
+    key = await sidecar.api_key(alice)
+    token = await sidecar.token(alice)
+    for line in [session, (b"x-api-key", key), (b"authorization", b"Bearer " + token)]:
+        await sidecar.check("nginx", [line])
+    await sidecar.check("nginx", [(b"authorization", b"Bearer PLANTED-token")])
+    await sidecar.sign_in("alice", "PLANTED-password")
+    await sidecar.sign_in("alice", "PLANTED-wrong")
+    logged = "".join(capsys.readouterr())
+    assert "check" in logged
+    for secret in ("PLANTED", session[1].decode(), key.decode(), token.decode()):
+        assert secret not in logged

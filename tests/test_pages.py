@@ -1,0 +1,167 @@
+"""The sign-in pages, as a browser gets them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import Start
+from tests.running import Running
+
+PASSWORD = "correct horse"
+
+
+async def test_signing_in_leads_back_with_a_cookie_that_scripts_cannot_read(sidecar: Running) -> None:
+    await sidecar.add_user(password=PASSWORD)
+    answer = await sidecar.sign_in("alice", PASSWORD, rd="http://127.0.0.1:9000/page")
+    assert (answer.status, answer.one("Location")) == (303, "http://127.0.0.1:9000/page")
+    cookie = next(line for line in answer.all("Set-Cookie") if line.startswith("__Host-sidecar="))
+    assert cookie.partition("; ")[2] == "Max-Age=3600; Path=/; HttpOnly; Secure; SameSite=Lax"
+
+
+@pytest.mark.parametrize(
+    ("session", "name", "attributes"),
+    [
+        (
+            {"cookie_domain": "example.com"},
+            "sidecar",
+            "Path=/; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
+        ),
+        ({"cookie_secure": False}, "sidecar", "Path=/; HttpOnly; SameSite=Lax"),
+        (
+            {"cookie_name": "sid", "cookie_same_site": "strict"},
+            "sid",
+            "Path=/; HttpOnly; Secure; SameSite=Strict",
+        ),
+    ],
+    ids=["for a domain", "over plain http", "by another name"],
+)
+async def test_the_cookie_is_as_it_is_set(
+    start: Start, session: dict[str, object], name: str, attributes: str
+) -> None:
+    async with start({"session": session}) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        answer = await sidecar.sign_in("alice", PASSWORD)
+        (cookie,) = [line for line in answer.all("Set-Cookie") if line.startswith(f"{name}=")]
+        assert cookie.partition("Max-Age=3600; ")[2] == attributes
+
+
+async def test_only_the_session_has_the_cookies_name(sidecar: Running) -> None:
+    page = await sidecar.ask("GET", "/login")
+    (name,) = page.cookies()
+    assert name != "__Host-sidecar"
+    assert "csrf" in name
+
+
+async def test_a_visitor_who_is_signed_in_sees_who_they_are(sidecar: Running) -> None:
+    alice = await sidecar.add_user(full_name="<Alice>", emails=("alice@example.com",))
+    page = await sidecar.ask("GET", "/login", [await sidecar.session(alice)])
+    assert page.status == 200
+    assert "&lt;Alice&gt;" in page.text
+    assert "alice@example.com" in page.text
+    assert 'type="password"' not in page.text
+
+
+async def test_signing_out_ends_the_session_at_once_and_clears_the_cookie(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    session = await sidecar.session(alice)
+    assert (await sidecar.check("nginx", [session])).status == 200
+    asked = await sidecar.ask("GET", "/logout", [session])
+    assert "Sign out?" in asked.text
+    cookie, csrf = await sidecar.form("/logout", [session])
+    answer = await sidecar.post("/logout", [cookie], csrf=csrf)
+    assert (answer.status, answer.one("Location")) == (303, "http://127.0.0.1:9000/logout")
+    assert answer.one("Set-Cookie").startswith("__Host-sidecar=; Max-Age=0; Path=/")
+    assert (await sidecar.check("nginx", [session])).status == 401
+    assert "You are signed out." in (await sidecar.ask("GET", "/logout", [session])).text
+
+
+async def test_every_page_forbids_what_it_does_not_need(sidecar: Running) -> None:
+    pages = [
+        await sidecar.ask("GET", "/login"),
+        await sidecar.ask("GET", "/logout"),
+        await sidecar.ask("GET", "/nowhere"),
+        await sidecar.post("/login", []),
+    ]
+    for page in pages:
+        policy = page.one("Content-Security-Policy")
+        assert policy.startswith("default-src 'none'; style-src 'self'; ")
+        assert "frame-ancestors 'none'" in policy
+        assert page.one("X-Frame-Options") == "DENY"
+        assert page.one("X-Content-Type-Options") == "nosniff"
+        assert page.one("Referrer-Policy") == "same-origin"
+        assert page.one("Cache-Control") == "no-store"
+        assert "<script" not in page.text
+        assert "style=" not in page.text
+
+
+async def test_a_form_may_be_redirected_only_where_it_leads(start: Start) -> None:
+    async with start({"login": {"allowed_redirects": ["app.example.com"]}}) as sidecar:
+        page = await sidecar.ask("GET", "/login?rd=https://app.example.com:8443/x")
+        assert "form-action 'self' https://app.example.com:8443;" in page.one("Content-Security-Policy")
+
+
+async def test_the_stylesheet_can_be_kept_for_ever(start: Start) -> None:
+    async with start({"login": {"public_url": "http://127.0.0.1:9000/_sidecar"}}) as sidecar:
+        page = await sidecar.ask("GET", "/_sidecar/login")
+        path = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
+        sheet = await sidecar.ask("GET", path)
+        assert (sheet.status, sheet.one("Content-Type")) == (200, "text/css; charset=utf-8")
+        assert "immutable" in sheet.one("Cache-Control")
+
+
+@pytest.mark.parametrize(
+    "path", ["/check/nginx", "/.well-known/jwks.json", "/metrics", "/login", "/check/nope"]
+)
+async def test_below_the_public_path_there_are_the_pages_and_nothing_else(start: Start, path: str) -> None:
+    async with start({"login": {"public_url": "http://127.0.0.1:9000/_sidecar"}}) as sidecar:
+        below = await sidecar.ask("GET", f"/_sidecar{path}")
+        assert below.status == (200 if path == "/login" else 404)
+        if path == "/login":
+            assert (await sidecar.ask("GET", "/login")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/metrics", 404),
+        ("GET", "/healthz", 404),
+        ("GET", "/login/", 404),
+        ("PUT", "/login", 405),
+        ("DELETE", "/logout", 405),
+        ("GET", "/check/unknown", 404),
+        ("HEAD", "/login", 200),
+    ],
+)
+async def test_what_is_not_there_is_a_page_that_says_so(
+    sidecar: Running, method: str, path: str, status: int
+) -> None:
+    assert (await sidecar.ask(method, path)).status == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * 70_000, b"username=%ff", b"a=1&" * 100, b"novalue"],
+    ids=["too long", "not UTF-8", "too many fields", "no form"],
+)
+async def test_a_form_that_cannot_be_read_is_refused_in_words(sidecar: Running, body: bytes) -> None:
+    answer = await sidecar.ask("POST", "/login", [], body)
+    assert (answer.status, "cannot be read" in answer.text) == (400, True)
+
+
+async def test_an_outage_is_no_wrong_password_and_clears_no_cookie(sidecar: Running) -> None:
+    alice = await sidecar.add_user(password=PASSWORD)
+    session = await sidecar.session(alice)
+    cookie, csrf = await sidecar.form(headers=[session])
+    await sidecar.store.close()
+    answer = await sidecar.post("/login", [cookie], username="alice", password=PASSWORD, csrf=csrf)
+    assert answer.status == 503
+    assert answer.all("Set-Cookie") == []
+
+
+async def test_the_keys_are_published_without_their_private_half(sidecar: Running) -> None:
+    answer = await sidecar.ask("GET", "/.well-known/jwks.json")
+    (key,) = json.loads(answer.body)["keys"]
+    assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
