@@ -72,7 +72,7 @@ class Conflict(StoreError):
     """The name, e-mail, phone or id belongs to somebody else."""
 
 
-class InvalidValue(SidecarError):
+class InvalidValue(SidecarError, ValueError):
     """A value that is refused; the message says which and why, and nothing was changed."""
 
 

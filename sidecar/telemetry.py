@@ -167,10 +167,11 @@ def configure_logging(level: str, format: str, stream: TextIO = sys.stderr) -> N
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Tracebacks without local variables, which hold credentials.
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), repr_native_str=True)]
+        else [_escape_message, _console(stream)]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -179,6 +180,20 @@ def configure_logging(level: str, format: str, stream: TextIO = sys.stderr) -> N
         cache_logger_on_first_use=False,
     )
     _adopt_library_logs(shared, renderer, level, stream)
+
+
+def _console(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), repr_native_str=True, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _escape_message(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Our own messages are constants; a library's may quote what a client sent."""
+    event["event"] = str(event["event"]).encode("unicode_escape").decode("ascii")
+    return event
 
 
 def _add_request_id(

@@ -34,7 +34,7 @@ class SessionAuthenticator:
             claims = await self._keys.verify(credential.value, SESSION_TOKEN)
         except InvalidToken:
             return Rejected(Reason.INVALID_TOKEN)
-        return await self._verified(credential.form, str(claims["sid"]), "token", claims["exp"])
+        return await self._verified(credential.form, str(claims.get("sid")), "token", claims["exp"])
 
     async def _verified(
         self, form: Form, session_id: str, method: str, token_expires_at: float | None

@@ -7,12 +7,11 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from sidecar.errors import InvalidValue
 from sidecar.hosts import HostPattern
 from sidecar.paths import PathPattern
 
@@ -22,18 +21,6 @@ _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _RATE = re.compile(r"([1-9]\d*)/(second|minute|hour)")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-
-
-def _checked(check: Any) -> Any:
-    """A validator that reports our own error the way pydantic expects it."""
-
-    def validate(value: Any) -> Any:
-        try:
-            return check(value)
-        except InvalidValue as error:
-            raise ValueError(str(error)) from None
-
-    return validate
 
 
 # --- durations and sizes -------------------------------------------------------------------------
@@ -151,9 +138,7 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(read_list)]
 
 PathPatternSetting = Annotated[
     PathPattern,
-    BeforeValidator(
-        _checked(lambda value: value if isinstance(value, PathPattern) else PathPattern.parse(value))
-    ),
+    BeforeValidator(lambda value: value if isinstance(value, PathPattern) else PathPattern.parse(value)),
     PlainSerializer(lambda pattern: pattern.text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^/"}),
 ]
@@ -165,7 +150,7 @@ def _host_pattern(value: str) -> str:
     return value
 
 
-HostPatternSetting = Annotated[str, AfterValidator(_checked(_host_pattern))]
+HostPatternSetting = Annotated[str, AfterValidator(_host_pattern)]
 HostPatterns = Annotated[tuple[HostPatternSetting, ...], BeforeValidator(read_list)]
 
 

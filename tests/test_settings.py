@@ -1,0 +1,275 @@
+"""Settings: one file, the environment over it, every fault at once."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings, find_file, load, parse, warnings
+from sidecar.settings.reference import effective, reference
+from sidecar.settings.types import write_duration
+
+REFERENCE = Path(__file__).parent.parent / "config" / "sidecar.toml"
+
+
+def faults(tables: dict[str, Any]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(tables)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def paths(tables: dict[str, Any]) -> list[str]:
+    return [fault.partition(": ")[0] for fault in faults(tables)]
+
+
+def test_the_reference_is_the_model_with_every_key_at_its_default() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert text == reference()
+    assert parse(tomllib.loads(text)) == parse({})
+
+
+def test_the_effective_settings_are_settings() -> None:
+    chosen = {"session": {"cookie_secure": False}, "rules": [{"paths": ["/x"], "networks": ["10.0.0.0/8"]}]}
+    shown = parse(tomllib.loads(effective(parse(chosen))))
+    assert shown.rules == parse(chosen).rules
+    assert shown.session.cookie_name == "sidecar"
+
+
+def test_the_defaults_are_strict() -> None:
+    settings = parse({})
+    assert settings.server.trusted_proxies == ("127.0.0.1/32", "::1/128", "unix")
+    assert settings.session.cookie == "__Host-sidecar"
+    assert [rule.access for rule in settings.rules] == ["authenticated"]
+    assert settings.authenticators.enabled() == {"session", "api_key"}
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse({}).session.lifetime = 1.0  # type: ignore[misc]  # that is what is tested
+
+
+def test_every_fault_is_told_at_once_with_its_key() -> None:
+    assert paths(
+        {
+            "server": {
+                "listen": "9000",
+                "drain": "10 s",
+                "trusted_proxies": ["10.0.0.1/8"],
+                "client_ip_hops": 0,
+            },
+            "session": {"cookie_name": "a b", "lifetime": "0s"},
+            "store": {"url": "mysql://x", "sessions_url": "redis://x"},
+            "tokens": {"algorithm": "none", "issuer": ""},
+            "login": {"public_url": "app.example.com", "allowed_redirects": ["https://a.com"]},
+            "limits": {"login": "often", "ban": {"failures": 0, "windows": "1s"}},
+            "rules": [{"path": ["/a"]}, {"access": "maybe", "networks": ["10.0.0.0/33"]}],
+            "misspelt": {},
+        }
+    ) == [
+        "server.listen",
+        "server.trusted_proxies[0]",
+        "server.client_ip_hops",
+        "server.drain",
+        "store.url",
+        "store.sessions_url",
+        "session.cookie_name",
+        "session.lifetime",
+        "tokens.issuer",
+        "tokens.algorithm",
+        "login.public_url",
+        "login.allowed_redirects[0]",
+        "limits.login",
+        "limits.ban.failures",
+        "limits.ban.windows",
+        "rules[0].path",
+        "rules[1].networks[0]",
+        "rules[1].access",
+        "misspelt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tables", "fault"),
+    [
+        (
+            {"session": {"cookie_name": "__Host-x", "cookie_secure": False}},
+            "session.cookie_name: browsers drop",
+        ),
+        (
+            {"session": {"cookie_name": "__Host-x", "cookie_domain": "a.com"}},
+            "session.cookie_name: browsers drop",
+        ),
+        (
+            {"session": {"cookie_name": "__Secure-x", "cookie_secure": False}},
+            "session.cookie_name: browsers drop",
+        ),
+        (
+            {"session": {"cookie_same_site": "none", "cookie_secure": False}},
+            "session.cookie_same_site: browsers drop",
+        ),
+        (
+            {"session": {"touch_interval": "1h", "idle_timeout": "1h"}},
+            "session.touch_interval: it must be shorter than idle_timeout",
+        ),
+        ({"session": {"cookie_domain": "a b"}}, "session.cookie_domain: 'a b' is not a host"),
+        ({"rules": [{"authenticators": ["basic"]}]}, "rules[0].authenticators: 'basic' is not enabled"),
+        ({"rules": [{"access": "public", "roles": ["a"]}]}, "rules[0].access: a rule that is public demands"),
+        ({"rules": [{"roles": [""]}]}, "rules[0].roles[0]: an empty name matches nothing"),
+        ({"rules": [{"methods": ["get"]}]}, "rules[0].methods[0]: 'get' is not a method"),
+        ({"rules": [{"credentials": ["magic"]}]}, "rules[0].credentials[0]: Input should be"),
+        ({"rules": [{"paths": ["/a/b**"]}]}, "rules[0].paths[0]: '/a/b**' is not a path pattern"),
+        ({"rules": [{"paths": ["/a//b"]}]}, "rules[0].paths[0]: '/a//b' is not a path pattern"),
+        ({"rules": [{"paths": ["/a%20b"]}]}, "rules[0].paths[0]: '/a%20b' is not a path pattern"),
+        ({"rules": [{"hosts": ["*"]}]}, "rules[0].hosts[0]: '*' is not a host"),
+        ({"identity_headers": {"X-A": "e-mail"}}, "identity_headers: X-A: 'e-mail' is none of"),
+        ({"identity_headers": {"X-A": "email", "x-a": "name"}}, "identity_headers: x-a is there twice"),
+        ({"identity_headers": {"Set-Cookie": "email"}}, "identity_headers: Set-Cookie already has a meaning"),
+        ({"identity_headers": {"X_A": "email"}}, "identity_headers: 'X_A' is not a header's name"),
+        (
+            {"store": {"url": "postgresql://u:PLANTED@h/d"}},
+            "store.url: PostgreSQL is reserved for a later version",
+        ),
+        (
+            {"store": {"sessions_url": "redis://h"}},
+            "store.sessions_url: a store of its own for sessions is reserved",
+        ),
+        ({"login": {"public_url": "https://u@a.com"}}, "login.public_url: a URL here has no user name"),
+        ({"authenticators": {"corp": {"type": "jwt"}}}, "authenticators.corp: there is no such key"),
+    ],
+    ids=str,
+)
+def test_a_contradiction_is_a_fault_that_names_its_key(tables: dict[str, Any], fault: str) -> None:
+    (found,) = faults(tables)
+    assert found.startswith(fault)
+    assert "PLANTED" not in found
+
+
+@pytest.mark.parametrize(
+    ("tables", "keys"),
+    [
+        ({}, []),
+        ({"rules": [{"hosts": ["127.0.0.1"]}]}, []),
+        ({"rules": [{"hosts": ["app.example.com"]}]}, ["rules[0].hosts[0]"]),
+        ({"rules": [{"hosts": ["app.example.com"], "access": "public"}]}, []),
+        ({"rules": [{"hosts": ["app.example.com"], "credentials": ["bearer"]}]}, []),
+        ({"rules": [{"hosts": ["app.example.com"], "authenticators": ["api_key"]}]}, []),
+        ({"login": {"allowed_redirects": ["*.example.com"]}}, ["login.allowed_redirects[0]"]),
+        (
+            {
+                "login": {
+                    "public_url": "https://sso.example.com",
+                    "allowed_redirects": ["*.example.com", "a.org"],
+                },
+                "session": {"cookie_domain": "example.com"},
+            },
+            ["login.allowed_redirects[1]"],
+        ),
+        ({"login": {"public_url": "http://app.example.com"}}, ["login.public_url"]),
+        ({"login": {"public_url": "http://app.example.com"}, "session": {"cookie_secure": False}}, []),
+        ({"login": {"public_url": "http://localhost:8080"}}, []),
+        ({"rules": [{"access": "public"}, {"paths": ["/x"]}]}, ["rules[0]"]),
+        ({"server": {"trusted_proxies": []}}, ["server.trusted_proxies"]),
+    ],
+    ids=str,
+)
+def test_what_misleads_is_a_warning_and_no_fault(tables: dict[str, Any], keys: list[str]) -> None:
+    assert [warning.path for warning in warnings(parse(tables))] == keys
+
+
+def test_only_names_with_two_underscores_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "SIDECAR_SERVICE_HOST": "10.0.0.1",
+        "SIDECAR_PORT": "tcp://10.0.0.1:9000",
+        "SIDECAR_SESSION__LIFETIME": "7d",
+        "SIDECAR_SESSION__COOKIE_SECURE": "false",
+        "SIDECAR_SERVER__TRUSTED_PROXIES": "10.0.0.0/8, unix",
+        "SIDECAR_LOGIN__ALLOWED_REDIRECTS": '["a.example.com"]',
+        "SIDECAR_LIMITS__BAN__FAILURES": "9",
+        "SIDECAR_AUTHENTICATORS__BASIC__ENABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = parse(
+        {"session": {"lifetime": "1h", "idle_timeout": "30m"}, "limits": {"ban": {"window": "9m"}}}
+    )
+    assert settings.session.lifetime == 7 * 86400
+    assert settings.session.idle_timeout == 1800
+    assert settings.session.cookie == "sidecar"
+    assert settings.server.trusted_proxies == ("10.0.0.0/8", "unix")
+    assert settings.login.allowed_redirects == ("a.example.com",)
+    assert (settings.limits.ban.failures, settings.limits.ban.window) == (9, 540)
+    assert "basic" in settings.authenticators.enabled()
+
+
+def test_a_table_may_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_LIMITS__BAN", '{"failures": 2}')
+    assert parse({}).limits.ban.failures == 2
+
+
+def test_a_misspelt_name_in_the_environment_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_SESION__LIFETIME", "7d")
+    monkeypatch.setenv("SIDECAR_SESSION__LIVETIME", "7d")
+    assert paths({}) == ["session.livetime", "sesion"]
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("sqlite:////srv/sidecar.db\n", encoding="utf-8")
+    assert parse({"store": {"url_file": str(secret)}}).store.url == "sqlite:////srv/sidecar.db"
+    assert paths({"store": {"url_file": str(tmp_path / "none")}}) == ["store.url"]
+    assert faults({"store": {"url_file": str(secret), "url": "sqlite:///x"}}) == [
+        "store: url and url_file are both set: leave one out"
+    ]
+
+
+def test_a_password_in_an_address_is_never_shown() -> None:
+    settings = parse({}).model_copy(
+        update={"store": parse({}).store.model_copy(update={"url": "x://u:PLANTED@h/d"})}
+    )
+    assert "PLANTED" not in effective(settings)
+    assert "PLANTED" not in repr(settings)
+    assert 'url = "x://u:***@h/d"' in effective(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[server\n", "is not TOML"),
+        (b"\xff", "is not UTF-8 text"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: bytes | None, message: str) -> None:
+    file = tmp_path / "sidecar.toml"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_the_file_is_the_one_that_is_named_else_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIDECAR_CONFIG", raising=False)
+    assert find_file(None) is None
+    Path("sidecar.toml").touch()
+    assert find_file(None) == Path("sidecar.toml")
+    monkeypatch.setenv("SIDECAR_CONFIG", "/etc/sidecar.toml")
+    assert find_file(None) == Path("/etc/sidecar.toml")
+    assert find_file(Path("given.toml")) == Path("given.toml")
+
+
+@pytest.mark.parametrize("text", ["500ms", "1s", "90s", "15m", "1h", "12h", "7d"])
+def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+    assert write_duration(parse({"server": {"drain": text}}).server.drain) == text
+
+
+def test_every_setting_is_described() -> None:
+    described = reference()
+    for section in Settings.model_fields:
+        assert f"[{section}]" in described or f"[{section}." in described

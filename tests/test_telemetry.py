@@ -1,0 +1,86 @@
+"""Logs: one line an event, whatever a client sent, and nothing secret in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from sidecar.telemetry import CURRENT_REQUEST, RequestId, configure_logging
+
+HOSTILE = 'a\r\nfake="line"\x1b[31m\x00\u2028'
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture(params=["json", "console"])
+def stream(request: pytest.FixtureRequest) -> io.StringIO:
+    stream = io.StringIO()
+    configure_logging("debug", request.param, stream)
+    return stream
+
+
+def test_i100_what_a_client_sent_never_begins_a_line_or_colours_one(stream: io.StringIO) -> None:
+    structlog.get_logger().info("event", value=HOSTILE)
+    logging.getLogger("uvicorn.error").warning("library %s", HOSTILE.replace("\0", ""))
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == 3
+    assert not any(character in stream.getvalue() for character in "\r\x1b\0")
+
+
+def fail(credential: str) -> None:
+    raise RuntimeError(f"{len(credential)} characters")
+
+
+def test_i100_a_traceback_has_no_local_variables(stream: io.StringIO) -> None:
+    planted = "PLANTED-secret"
+    try:
+        fail(planted)
+    except RuntimeError:
+        structlog.get_logger().exception("failed")
+        logging.getLogger("uvicorn.error").exception("library failed")
+    assert "RuntimeError" in stream.getvalue()
+    assert "PLANTED" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (b"req-1.a:b_c", True),
+        (b"", False),
+        (b"a b", False),
+        (b"x" * 129, False),
+        (b"a\r\nb", False),
+        (None, False),
+    ],
+)
+def test_a_request_is_called_what_the_proxy_called_it_where_that_is_a_name(
+    given: bytes | None, kept: bool
+) -> None:
+    name = RequestId(given)
+    assert {str(name) for _ in range(2)} == {str(name)}
+    assert (given is not None and str(name) == given.decode()) is kept
+    assert str(name).isprintable()
+    assert str(name)
+
+
+def test_every_event_of_a_request_carries_its_name() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    reset = CURRENT_REQUEST.set(RequestId(b"abc"))
+    structlog.get_logger().info("one")
+    structlog.get_logger().debug("below the level")
+    CURRENT_REQUEST.reset(reset)
+    (event,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (event["event"], event["level"], event["request_id"]) == ("one", "info", "abc")
