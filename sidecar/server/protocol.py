@@ -60,6 +60,10 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     def _refuse(self) -> None:
         self._refused = True
         self._in_head = False
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An answer to an earlier request is on its way: it is the last one on this connection.
+            self.cycle.keep_alive = False
+            return
         self.transport.write(_REFUSAL)
         self.transport.close()
 
