@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _TOO_LONG = b"The request head is too long.\n"
 _REFUSAL = (
@@ -60,9 +60,10 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     def _refuse(self) -> None:
         self._refused = True
         self._in_head = False
-        if self.cycle is not None and not self.cycle.response_complete:
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:
             # An answer to an earlier request is on its way: it is the last one on this connection.
-            self.cycle.keep_alive = False
+            before.keep_alive = False
             return
         self.transport.write(_REFUSAL)
         self.transport.close()
