@@ -6,6 +6,7 @@ Every check raises InvalidValue, which says what is wrong with which value, and 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -23,44 +24,49 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _PHONE = re.compile(r"[+0-9 ()./-]+")
 
 
+def sign_in_key(name: str) -> str:
+    """What two spellings of one user name or e-mail address have in common."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
 def check_username(name: str) -> None:
     """What a user signs in with. Only digits would be taken for a user's id."""
     check_name(name, "a user name")
     if name.isdecimal():
-        raise InvalidValue(f"a user name is more than digits, which would be taken for an id: {name!r}")
+        raise InvalidValue(f"a user name must not be digits alone, which are an id: {name!r}")
 
 
 def check_email(email: str) -> None:
     """Something on both sides of one @, and no whitespace. Whether it receives mail, nobody knows."""
     check_label(email, "an e-mail address")
     if not _EMAIL.fullmatch(email):
-        raise InvalidValue(f"an e-mail address is written like ann@example.com: {email!r}")
+        raise InvalidValue(f"an e-mail address must look like ann@example.com: {email!r}")
 
 
 def check_phone(phone: str) -> None:
     """Digits, and what people write between them."""
     check_label(phone, "a phone number")
     if not _PHONE.fullmatch(phone):
-        raise InvalidValue(f"a phone number has digits, spaces and +()./- in it, and nothing else: {phone!r}")
+        raise InvalidValue(f"a phone number must be made of digits, spaces and +()./-: {phone!r}")
 
 
 def check_name(name: str, what: str = "a name") -> None:
     """A name that people read, of a user, an account, a key or an app. `what` is its name in messages."""
     check_label(name, what)
     if name != name.strip():
-        raise InvalidValue(f"{what} neither begins nor ends with whitespace: {name!r}")
+        raise InvalidValue(f"{what} must not begin or end with whitespace: {name!r}")
 
 
 def check_label(label: str, what: str) -> None:
     """A role, a permission, a scope, an id that somebody else gave: anything on one line."""
     if not label:
-        raise InvalidValue(f"{what} is not empty")
+        raise InvalidValue(f"{what} must not be empty")
     if len(label) > LONGEST:
-        raise InvalidValue(f"{what} has at most {LONGEST} characters; this one has {len(label)}")
+        raise InvalidValue(f"{what} must have at most {LONGEST} characters, not {len(label)}")
     if _CONTROL.search(label):
-        raise InvalidValue(f"{what} has no control characters and no line breaks: {label!r}")
+        raise InvalidValue(f"{what} must not have control characters or line breaks in it: {label!r}")
     if _SURROGATE.search(label):
-        raise InvalidValue(f"{what} is valid Unicode: {label!r}")
+        raise InvalidValue(f"{what} must be valid Unicode: {label!r}")
 
 
 def check_labels(labels: Iterable[str], what: str) -> None:
@@ -87,7 +93,7 @@ def check_user(user: NewUser | UserChange) -> None:
 def _check_emails(emails: tuple[str, ...]) -> None:
     for email in emails:
         check_email(email)
-    _refuse_repeated([email.casefold() for email in emails], "an e-mail address")
+    _refuse_repeated([sign_in_key(email) for email in emails], "an e-mail address")
 
 
 def _check_accounts(accounts: tuple[Account, ...]) -> None:
@@ -97,7 +103,7 @@ def _check_accounts(accounts: tuple[Account, ...]) -> None:
     _refuse_repeated([account.id for account in accounts], "an account")
     primary = [account.id for account in accounts if account.primary]
     if len(primary) > 1:
-        raise InvalidValue(f"one account at most is primary, not {', '.join(map(repr, primary))}")
+        raise InvalidValue(f"at most one account can be primary, not {', '.join(map(repr, primary))}")
 
 
 def _refuse_repeated(values: list[str], what: str) -> None:

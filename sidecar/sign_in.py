@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import structlog
 
 from sidecar.errors import Throttled
 from sidecar.limiting import SignInLimits
 from sidecar.model import IPAddress, Reason, Rejected, User
+from sidecar.names import sign_in_key
 from sidecar.passwords import LONGEST, Passwords
 from sidecar.ports import UserStore
 from sidecar.telemetry import Metrics
@@ -45,7 +44,7 @@ class SignIn:
         """The user, or why not. Raises Throttled (banned), Overloaded, StoreUnavailable."""
         network = client_network(client)
         user = await self._users.find_by_sign_in_name(name)
-        key = str(user.id) if user else f"unknown:{_folded(name)}"
+        key = str(user.id) if user else f"unknown:{sign_in_key(name)}"
         try:
             self._limits.refuse_banned(network, key)
         except Throttled:
@@ -69,7 +68,3 @@ class SignIn:
         if self._passwords.is_outdated(stored):
             await self._users.rehash_password(user.id, stored, await self._passwords.hash(password))
         return Reason.AUTHENTICATED
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()

@@ -5,19 +5,15 @@ A further kind of store is one package here and one line in `OPENERS`; it passes
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sidecar.errors import InvalidValue
 from sidecar.ports import Store
+from sidecar.stores.observe import Observe, unobserved
 from sidecar.stores.sqlite import open_sqlite
-
-Observe = Callable[[str, str, float], None]
-"""Told of each operation: its name (`sessions.find`), `ok` or `error`, and the seconds it took."""
 
 OPENERS = {"sqlite": open_sqlite}
 
 
-def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe | None = None) -> Store:
+def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe = unobserved) -> Store:
     """Opens the store at `url`, creating or migrating it first where that is needed.
 
     A write waits up to `busy_timeout` seconds for other writers; `observe` is called on the event loop.
@@ -29,8 +25,4 @@ def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe | None =
         known = ", ".join(f"{each}://" for each in OPENERS)
         # The address itself stays out of the message: that of a database server may hold a password.
         raise InvalidValue(f"the store's url must begin with {known}")
-    return OPENERS[scheme](location, busy_timeout=busy_timeout, observe=observe or _unobserved)
-
-
-def _unobserved(_operation: str, _result: str, _seconds: float) -> None:
-    """Nobody counts."""
+    return OPENERS[scheme](location, busy_timeout=busy_timeout, observe=observe)

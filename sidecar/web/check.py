@@ -33,6 +33,7 @@ class CheckEndpoint:
         self._pipeline = pipeline
         self._clock = clock
         self._metrics = metrics
+        self._log = log.bind(gateway=gateway.name)  # bound once: an unbound logger binds at every call
         self._counts: dict[tuple[str, Reason, str], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -51,9 +52,9 @@ class CheckEndpoint:
         try:
             decision = await self._pipeline.check(request, self._gateway)
         except Exception:
-            log.exception("check_failed", gateway=self._gateway.name)
+            self._log.exception("check_failed")
             return Unavailable(Reason.INTERNAL_ERROR)
-        log.debug("check", gateway=self._gateway.name, reason=str(decision.reason))
+        self._log.debug("check", reason=decision.reason.value)
         return decision
 
     def _count(self, decision: Decision, seconds: float) -> None:

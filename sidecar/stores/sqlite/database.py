@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from sidecar.errors import Conflict, InvalidValue, NotFound, StoreUnavailable, StoreUnusable
+from sidecar.stores.observe import Observe
 from sidecar.stores.sqlite.backup import back_up
 from sidecar.stores.sqlite.connections import reading, writing
 from sidecar.stores.sqlite.faults import UNSTORABLE, opening_failed, translated
@@ -29,7 +30,6 @@ from sidecar.stores.sqlite.schema import migrate
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = tuple[Any, ...]
-Observe = Callable[[str, str, float], None]
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -129,7 +129,7 @@ class Database:
             submitted = self._submit(
                 self._transact, _NOTED, lambda connection: job(connection, *args, **kwargs)
             )
-            done = asyncio.wrap_future(submitted)
+            done: asyncio.Future[T] = asyncio.wrap_future(submitted)
             try:
                 await asyncio.wait({done}, timeout=_NOTED.patience)
                 # What has begun cannot be cancelled, and its caller hears how it ended.

@@ -69,5 +69,5 @@ def _use_in_app(connection: sqlite3.Connection, use: str, values: dict[str, obje
     for (column,) in connection.execute(select, values).fetchall():
         if app not in (apps := decoded(column)):
             update = "UPDATE sessions SET apps = :apps WHERE id = :id"
-            run(connection, update, {**values, "apps": encoded(sorted([*apps, app]))})
+            run(connection, update, {**values, "apps": encoded(sorted({*apps, app}))})
     return run(connection, use, values) == 1

@@ -14,9 +14,10 @@ from sidecar.ports import (
     SigningKeyStore,
     UserStore,
 )
+from sidecar.stores.observe import Observe
 from sidecar.stores.sqlite.apps import SqliteApps
 from sidecar.stores.sqlite.changes import SqliteChanges
-from sidecar.stores.sqlite.database import Database, Observe, open_database
+from sidecar.stores.sqlite.database import Database, open_database
 from sidecar.stores.sqlite.keys import SqliteAccessKeys, SqliteApiKeys, SqliteSigningKeys, named_secret
 from sidecar.stores.sqlite.sessions import SqliteSessions
 from sidecar.stores.sqlite.users import SqliteUsers

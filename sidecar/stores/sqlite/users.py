@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
 from itertools import chain, groupby
@@ -12,6 +11,7 @@ from operator import itemgetter
 
 from sidecar.errors import Conflict, InvalidValue, NotFound
 from sidecar.model import Account, NewUser, Role, User, UserChange
+from sidecar.names import sign_in_key
 from sidecar.stores.sqlite import changes
 from sidecar.stores.sqlite.columns import decoded, encoded
 from sidecar.stores.sqlite.database import Database, Row
@@ -38,11 +38,6 @@ _BY_ID = _whose_id_is("?")
 _BY_SIGN_IN_NAME = _whose_id_is("SELECT user_id FROM sign_in_names WHERE key = ?")
 
 
-def sign_in_key(name: str) -> str:
-    """What two spellings of one user name or e-mail address have in common."""
-    return unicodedata.normalize("NFKC", name).casefold()
-
-
 class SqliteUsers:
     """Users, their passwords and roles."""
 
@@ -64,9 +59,7 @@ class SqliteUsers:
     async def find_by(self, field: str, value: str) -> User | None:
         """The user with this `username`, `email`, `phone` or `external_id`."""
         if field in _CLAIMS:
-            return self._one(
-                "users.find_by", f"{_SELECT} WHERE users.id = ({_CLAIMS[field]}) {_ORDER}", value
-            )
+            return self._one("users.find_by", _whose_id_is(_CLAIMS[field]), value)
         if field not in {"username", "email"}:
             raise InvalidValue(f"users are not found by {field!r}")
         user = self._one("users.find_by", _BY_SIGN_IN_NAME, sign_in_key(value))
@@ -230,9 +223,8 @@ def _claim(connection: sqlite3.Connection, user: User) -> None:
 
 def _claim_sign_in_names(connection: sqlite3.Connection, user: User) -> None:
     run(connection, "DELETE FROM sign_in_names WHERE user_id = ?", (user.id,))
+    claim = "INSERT INTO sign_in_names VALUES (?, ?) ON CONFLICT DO NOTHING"
     names = {sign_in_key(name): name for name in (user.username, *user.emails)}
     for key, name in names.items():
-        if not run(
-            connection, "INSERT INTO sign_in_names VALUES (?, ?) ON CONFLICT DO NOTHING", (key, user.id)
-        ):
+        if not run(connection, claim, (key, user.id)):
             raise Conflict(f"{name!r} is another user's name or e-mail address")
