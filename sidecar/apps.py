@@ -13,12 +13,12 @@ class DisabledApps:
         self._store = store
         self._revocations = revocations
         self._ids: frozenset[str] = frozenset()
-        self._read_at = -1
+        self._read_in = -1
 
     async def holds(self, app_id: str) -> bool:
         """Whether the app is disabled. An app that the store does not know is not."""
-        if not self._revocations.is_current(None, self._read_at):
-            position = self._revocations.position
+        if not self._revocations.is_current(None, self._read_in):
+            generation = self._revocations.generation
             self._ids = frozenset(app.id for app in await self._store.list() if app.disabled)
-            self._read_at = position
+            self._read_in = generation
         return app_id in self._ids

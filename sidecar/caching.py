@@ -32,7 +32,7 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     known: Known
-    position: int
+    generation: int
     until: float
 
 
@@ -63,19 +63,19 @@ class IdentityCache:
         self._misses.inc()
         return None
 
-    def put(self, authenticator: str, credential: Credential, known: Known, position: int) -> None:
-        """Remembers it. `position`: the revocations' position before it was looked up."""
+    def put(self, authenticator: str, credential: Credential, known: Known, generation: int) -> None:
+        """Remembers it. `generation`: that of the revocations before it was looked up."""
         if len(credential.value) > LONGEST_CREDENTIAL:
             return
         cacheable = known.verified.cacheable
         until = float("inf") if cacheable is None else self._clock.monotonic() + cacheable
         key = (authenticator, credential.form, credential.value)
-        self._entries[key] = _Entry(known, position, until)
+        self._entries[key] = _Entry(known, generation, until)
 
     def _is_true(self, entry: _Entry) -> bool:
         verified = entry.known.verified
         return (
-            self._revocations.is_current(verified.identity.user_id, entry.position)
+            self._revocations.is_current(verified.identity.user_id, entry.generation)
             and self._clock.monotonic() < entry.until
             and is_live(verified, self._clock.now())
         )

@@ -84,20 +84,21 @@ class KeyRing:
         self._clock = clock
         self._settings = settings
         self._keys: dict[str, _Key] = {}
-        self._read_at = -1
+        self._read_in = -1
 
     async def start(self) -> None:
         """Makes the first key where there is none, and a new one where the algorithm was changed."""
-        await self._store.add_first(new_key(self._settings.algorithm, self._clock.now()))
-        signing, *_ = await self._store.list(now=self._clock.now())
-        if signing.algorithm != self._settings.algorithm:
+        stored = await self._store.list(now=self._clock.now())
+        if not stored:
+            await self._store.add_first(new_key(self._settings.algorithm, self._clock.now()))
+        elif stored[0].algorithm != self._settings.algorithm:
             await self.rotate()
 
     async def rotate(self) -> SigningKey:
         """Signs with a new key from now on; the old one verifies until its last token has expired."""
         key = new_key(self._settings.algorithm, self._clock.now())
         await self._store.rotate(key, verifies_until=self._clock.now() + self._settings.lifetime)
-        self._read_at = -1
+        self._read_in = -1
         return key
 
     async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> str:
@@ -138,11 +139,11 @@ class KeyRing:
 
     async def _current(self) -> dict[str, _Key]:
         await self._revocations.look()
-        if not self._revocations.is_current(None, self._read_at):
-            position = self._revocations.position
+        if not self._revocations.is_current(None, self._read_in):
+            generation = self._revocations.generation
             stored = await self._store.list(now=self._clock.now())
             self._keys = {key.id: self._keys.get(key.id) or _Key.of(key) for key in stored}
-            self._read_at = position
+            self._read_in = generation
         return self._keys
 
     def _decoded(self, token: bytes, key: _Key) -> dict[str, Any]:

@@ -123,11 +123,11 @@ class Pipeline:
             known = self.cache.get(name, credential)
             if known is not None:
                 return known
-            position = self.revocations.position
+            generation = self.revocations.generation
             answer = await authenticator.authenticate(credential, original.client)
             if isinstance(answer, Verified):
                 known = Known(answer, self.identity_headers.render(answer.identity))
-                self.cache.put(name, credential, known, position)
+                self.cache.put(name, credential, known, generation)
                 return known
             if answer is not None:
                 return answer

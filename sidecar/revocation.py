@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import structlog
 
 from sidecar.errors import StoreUnavailable
@@ -22,10 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 class Revocations:
-    """The change feed as caches need it: since when is what is known of a user true?
+    """The change feed as caches need it: is what was read of a user still true?
 
-    Positions are those of the feed. Something read at position p is true while no change of its user,
-    nor one of everybody, is later than p.
+    `generation` counts the times that something changed, as this process learned it. What was read in a
+    generation is true until its user changes in a later one, or everybody does.
     """
 
     def __init__(self, feed: ChangeFeed, clock: Clock) -> None:
@@ -33,9 +31,10 @@ class Revocations:
         self._clock = clock
         self._asked_at = float("-inf")
         self._answered_at = float("-inf")
+        self._position = 0
         self._users: dict[int, int] = {}
-        self.position = 0
-        self.everybody = 0
+        self._everybody = 0
+        self.generation = 0
 
     async def look(self) -> None:
         """Makes sure that changes of a second ago are known.
@@ -47,7 +46,7 @@ class Revocations:
             return
         self._asked_at = now
         try:
-            self._learn(await self._feed.since(self.position))
+            self._learn(await self._feed.since(self._position))
         except StoreUnavailable as error:
             if now - self._answered_at >= LONGEST_BLINDNESS:
                 raise
@@ -59,19 +58,19 @@ class Revocations:
         """Makes the next look ask the store: this process has just changed something itself."""
         self._asked_at = float("-inf")
 
-    def is_current(self, user_id: int | None, position: int) -> bool:
-        """Whether what was read of this user at this position is still true."""
-        if position < self.everybody:
+    def is_current(self, user_id: int | None, generation: int) -> bool:
+        """Whether what was read of this user in this generation is still true."""
+        if generation < self._everybody:
             return False
-        return user_id is None or position >= self._users.get(user_id, 0)
+        return user_id is None or generation >= self._users.get(user_id, 0)
 
     def _learn(self, changes: Changes) -> None:
-        self.position = changes.latest
+        self._position = changes.latest
+        if not changes.users and not changes.everybody:
+            return
+        self.generation += 1
         if changes.everybody or len(self._users) + len(changes.users) > _MOST_USERS:
-            self.everybody = changes.latest
+            self._everybody = self.generation
             self._users.clear()
-        self._users.update(_at(changes))
-
-
-def _at(changes: Changes) -> Mapping[int, int]:
-    return dict.fromkeys(changes.users, changes.latest)
+        else:
+            self._users.update(dict.fromkeys(changes.users, self.generation))

@@ -273,3 +273,11 @@ def test_every_setting_is_described() -> None:
     described = reference()
     for section in Settings.model_fields:
         assert f"[{section}]" in described or f"[{section}." in described
+
+
+def test_the_schema_knows_every_key_of_the_reference_and_the_files_of_secrets() -> None:
+    schema = Settings.model_json_schema()
+    sections = schema["$defs"]
+    assert set(schema["properties"]) == set(Settings.model_fields)
+    assert {"url", "url_file", "sessions_url_file"} <= set(sections["StoreSettings"]["properties"])
+    assert sections["StoreSettings"]["additionalProperties"] is False

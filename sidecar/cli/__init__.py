@@ -47,11 +47,11 @@ class _Refused(click.ClickException):
 class _Commands(click.Group):
     """Imports a command's module when somebody asks for it, and turns what it raises into an exit status."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order in which a newcomer needs them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """`api-keys` is `api_keys` in `sidecar.cli.api_keys`."""
         if cmd_name not in COMMANDS:
             return None

@@ -81,7 +81,8 @@ def _plain(value: object) -> object:
             return value.iso()
         case Account():
             return asdict(value)
-    raise TypeError(type(value))
+        case _:
+            raise TypeError(type(value))
 
 
 def _print_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> None:
@@ -99,6 +100,8 @@ def _heading(field: str) -> str:
 
 def _cell(value: object) -> str:
     match value:
+        case None:
+            return ""
         case bool():
             return "yes" if value else "no"
         case list() | tuple():

@@ -10,50 +10,55 @@ from sidecar.errors import InvalidValue, NotFound
 from sidecar.model import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.model import User
     from sidecar.ports import UserStore
+
+NAMING = "the id, name or e-mail address"
+ACCOUNT_METAVAR = "ID:NAME[:admin][:primary]"
 
 _ACCOUNT_FLAGS = ("admin", "primary")
 _LONGEST_ID = 18  # digits: as many as any store's integers have
 
 
-class _Duration(click.ParamType[float]):
-    name = "duration"
+def duration(text: str) -> float:
+    """Seconds, from the way that settings write them. Raises BadParameter."""
+    from pydantic import TypeAdapter, ValidationError
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Seconds, from the way that settings write them."""
-        from pydantic import TypeAdapter, ValidationError
+    from sidecar.settings.types import Duration
 
-        from sidecar.settings.types import Duration
-
-        try:
-            seconds: float = TypeAdapter(Duration).validate_python(value)
-        except ValidationError as error:
-            self.fail(error.errors()[0]["msg"].removeprefix("Value error, "), param, ctx)
-        return seconds
+    try:
+        seconds: float = TypeAdapter(Duration).validate_python(text)
+    except ValidationError as error:
+        raise click.BadParameter(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    return seconds
 
 
-class _Account(click.ParamType[Account]):
-    name = "account"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Account:
-        """`ID:NAME[:admin][:primary]`; a name may have colons in it."""
-        account_id, separator, rest = str(value).partition(":")
-        if not separator:
-            self.fail(f"an account is written ID:NAME[:admin][:primary], not {value!r}", param, ctx)
-        name, *flags = rest.split(":")
-        given = set()
-        while flags and flags[-1] in _ACCOUNT_FLAGS:
-            given.add(flags.pop())
-        return Account(account_id, ":".join([name, *flags]), "admin" in given, "primary" in given)
+def account(text: str) -> Account:
+    """`ID:NAME[:admin][:primary]`, where the name may have colons in it. Raises BadParameter."""
+    account_id, separator, rest = text.partition(":")
+    if not separator:
+        raise click.BadParameter(f"an account is written {ACCOUNT_METAVAR}, not {text!r}")
+    name, *flags = rest.split(":")
+    given = set()
+    while flags and flags[-1] in _ACCOUNT_FLAGS:
+        given.add(flags.pop())
+    return Account(account_id, ":".join([name, *flags]), "admin" in given, "primary" in given)
 
 
-DURATION = _Duration()
-ACCOUNT = _Account()
+ttl_option = click.option(
+    "--ttl", type=duration, metavar="DURATION", help='How long it lives: "90s", "12h", "30d".'
+)
+name_option = click.option("--name", required=True, help="What it is for; shown in lists.")
+owner_option = click.option("--user", required=True, metavar="NAME", help=f"Whose it is: {NAMING}.")
+of_user_option = click.option("--user", metavar="NAME", help=f"Only this user's: {NAMING}.")
+ids_argument = click.argument("ids", nargs=-1, required=True, metavar="ID...")
+
+
+def expiry(now: float, ttl: float | None) -> float | None:
+    """When something made now ends; None is never."""
+    return None if ttl is None else now + ttl
 
 
 async def find_user(users: UserStore, name: str) -> User:
@@ -74,3 +79,8 @@ async def find_enabled_user(users: UserStore, name: str) -> User:
     if user.disabled:
         raise InvalidValue(f"the user {user.username!r} is disabled: enable them first")
     return user
+
+
+async def usernames(users: UserStore, only: User | None) -> Mapping[int, str]:
+    """The names of all users by id, or of one: lists say whose something is."""
+    return {user.id: user.username for user in ([only] if only else await users.list())}

@@ -13,6 +13,7 @@ from pathlib import Path
 from sidecar.errors import ListenerError
 
 _SOCKET_MODE = 0o660
+_BACKLOG = 2048
 
 _WHY = {
     errno.EADDRINUSE: "another process listens there",
@@ -24,7 +25,7 @@ _WHY = {
 
 @contextmanager
 def listening(address: str) -> Iterator[socket.socket]:
-    """A socket bound to `host:port`, `[v6]:port` or `unix:/path`, closed and removed at the end.
+    """A listening socket at `host:port`, `[v6]:port` or `unix:/path`, closed and removed at the end.
 
     Raises ListenerError.
     """
@@ -64,6 +65,7 @@ def _bound(
 ) -> socket.socket:
     try:
         listener.bind(target)
+        listener.listen(_BACKLOG)  # only now is the address surely ours
     except OSError as error:
         listener.close()
         why = _WHY.get(error.errno or 0, error.strerror)

@@ -61,7 +61,7 @@ async def _serve(
             await stopping.wait()
             log.info("draining", connections=len(auth.server_state.connections))
             application.is_draining = True
-            await auth.drain(settings.server.drain)
+            await auth.give_back()
             auth.should_exit = admin.should_exit = True
             purging.cancel()
     log.info("stopped")
@@ -83,7 +83,7 @@ async def _purge_now_and_then(application: Application) -> None:
 
 def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """uvicorn as both listeners run it."""
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=head_limited(settings.server.header_limit),
         ws="none",
@@ -95,8 +95,14 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, round(settings.server.drain - QUIET)),
     )
+    # The parameter's type says whole seconds; asyncio, which gets them in the end, takes fractions.
+    config.timeout_graceful_shutdown = settings.server.drain - _quiet(settings)  # type: ignore[assignment]
+    return config
+
+
+def _quiet(settings: Settings) -> float:
+    return min(QUIET, settings.server.drain / 2)
 
 
 class _Listener(uvicorn.Server):
@@ -104,6 +110,7 @@ class _Listener(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(server_config(app, settings))
+        self._quiet = _quiet(settings)
         self.accepting = asyncio.Event()
 
     @contextmanager
@@ -116,7 +123,7 @@ class _Listener(uvicorn.Server):
         await super().startup(sockets)
         self.accepting.set()
 
-    async def drain(self, longest: float) -> None:
+    async def give_back(self) -> None:
         """Accepts no more, and answers what comes on open connections with `Connection: close`.
 
         Returns when none is left, or only such as may be idle.
@@ -127,6 +134,6 @@ class _Listener(uvicorn.Server):
         for server in self.servers:
             server.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(QUIET, longest / 2)):
+            async with asyncio.timeout(self._quiet):
                 while self.server_state.connections:  # noqa: ASYNC110 - uvicorn tells nobody when one ends
                     await asyncio.sleep(0.01)

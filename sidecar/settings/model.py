@@ -6,7 +6,17 @@ from collections import Counter
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sidecar.hosts import HostPattern
@@ -46,12 +56,29 @@ class Section(BaseModel):
         if not isinstance(given, dict):
             return given
         values = dict(given)
-        for name, field in cls.model_fields.items():
-            if any(isinstance(mark, SecretMark) for mark in field.metadata) and f"{name}_file" in values:
+        for name in cls._secrets():
+            if f"{name}_file" in values:
                 if name in values:
                     raise ValueError(f"{name} and {name}_file are both set: leave one out")
                 values[name] = read_secret_file(values.pop(f"{name}_file"))
         return values
+
+    @classmethod
+    def _secrets(cls) -> list[str]:
+        """The keys that may also be given as `<key>_file`."""
+        fields = cls.model_fields.items()
+        return [
+            name for name, field in fields if any(isinstance(mark, SecretMark) for mark in field.metadata)
+        ]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema, with the keys that only the validator above knows."""
+        schema = handler.resolve_ref_schema(handler(core))
+        for name in cls._secrets():
+            described = {"type": "string", "description": f"The path of a file that holds {name}."}
+            schema["properties"][f"{name}_file"] = described
+        return schema
 
 
 class Server(Section):
@@ -208,7 +235,9 @@ class Login(Section):
     @field_validator("public_url")
     @classmethod
     def _plain(cls, url: str) -> str:
-        if urlsplit(url).query or "//" in urlsplit(url).path:
+        parts = urlsplit(url)
+        HostPattern.parse(parts.netloc)
+        if parts.query or "//" in parts.path:
             raise ValueError("it has no query, and no // in its path")
         return url.rstrip("/")
 

@@ -51,7 +51,7 @@ class CheckEndpoint:
         request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
         try:
             decision = await self._pipeline.check(request, self._gateway)
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
             self._log.exception("check_failed")
             return Unavailable(Reason.INTERNAL_ERROR)
         self._log.debug("check", reason=decision.reason.value)

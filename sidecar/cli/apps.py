@@ -1,0 +1,74 @@
+"""`sidecar apps`: the applications that rules name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli.output import Moment, Record, json_option, print_list, print_one, remark
+from sidecar.cli.running import with_services
+from sidecar.model import App
+from sidecar.names import check_label, check_name
+
+if TYPE_CHECKING:
+    from sidecar.app import Services
+
+_id_argument = click.argument("app_id", metavar="ID")
+
+
+@click.group()
+def apps() -> None:
+    """Apps that rules name. An app that a rule names need not be here, except to be disabled."""
+
+
+@apps.command("add")
+@_id_argument
+@click.option("--name", help="As people read it; by default the id.")
+@json_option
+@with_services
+async def add(services: Services, *, app_id: str, name: str | None, as_json: bool) -> None:
+    """Add an app."""
+    check_label(app_id, "an app's id")
+    if name is not None:
+        check_name(name, "an app's name")
+    app = App(app_id, app_id if name is None else name, disabled=False, created_at=services.clock.now())
+    await services.store.apps.add(app)
+    print_one(_record(app), as_json=as_json)
+
+
+@apps.command("list")
+@json_option
+@with_services
+async def list_apps(services: Services, *, as_json: bool) -> None:
+    """List the apps."""
+    found = await services.store.apps.list()
+    columns = ("id", "name", "disabled", "created_at")
+    print_list([_record(app) for app in found], columns, as_json=as_json)
+
+
+@apps.command("disable")
+@_id_argument
+@with_services
+async def disable(services: Services, *, app_id: str) -> None:
+    """Disable an app: nobody is let into it."""
+    await services.store.apps.set_disabled(app_id, disabled=True)
+    remark(f"{app_id} disabled")
+
+
+@apps.command("enable")
+@_id_argument
+@with_services
+async def enable(services: Services, *, app_id: str) -> None:
+    """Enable an app again."""
+    await services.store.apps.set_disabled(app_id, disabled=False)
+    remark(f"{app_id} enabled")
+
+
+def _record(app: App) -> Record:
+    return {
+        "id": app.id,
+        "name": app.name,
+        "disabled": app.disabled,
+        "created_at": Moment(app.created_at),
+    }

@@ -1,0 +1,126 @@
+"""`sidecar serve`: the service itself, and what somebody sees who starts it for the first time."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli.addresses import endpoint_of
+from sidecar.cli.output import remark
+from sidecar.cli.running import BY, config_option
+from sidecar.model import NewUser, User
+
+if TYPE_CHECKING:
+    from sidecar.app import Services
+    from sidecar.settings import Settings
+
+FIRST_USER = "admin"
+
+_EXAMPLE = ("X-Original-URL: https://app.example.com/", "X-Original-Method: GET")
+_EXAMPLE_LIFETIME = 3600.0
+
+
+@click.command()
+@config_option
+@click.option("--listen", metavar="ADDRESS", help="Instead of server.listen.")
+@click.option("--admin-listen", metavar="ADDRESS", help="Instead of server.admin_listen.")
+def serve(config: Path | None, listen: str | None, admin_listen: str | None) -> None:
+    """Serve until SIGTERM or Ctrl-C; then finish what was accepted.
+
+    Without a settings file it shows how to begin: the first user and their password, once, and three
+    requests to try.
+    """
+    from sidecar.settings import find_file, load
+
+    _override(SIDECAR_SERVER__LISTEN=listen, SIDECAR_SERVER__ADMIN_LISTEN=admin_listen)
+    file = find_file(config)
+    settings = load(file)
+    _begin_log(settings)
+
+    from sidecar.server.process import run
+
+    run(settings, _nothing_to_show if file else _first_contact)
+
+
+def _override(**given: str | None) -> None:
+    """An option wins over the environment, which wins over the file: so it becomes the environment.
+
+    What is wrong with it is then said like anything else in the settings, with its key path.
+    """
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+
+
+def _begin_log(settings: Settings) -> None:
+    import structlog
+
+    from sidecar.settings import warnings
+    from sidecar.telemetry import configure_logging
+
+    configure_logging(settings.log.level, settings.log.format, sys.stderr)
+    log = structlog.get_logger(__name__)
+    for warning in warnings(settings):
+        log.warning("config_warning", path=warning.path, message=warning.message)
+
+
+# --- first contact -------------------------------------------------------------------------------
+#
+# On standard output and not through the logger: a log is kept, and these are secrets.
+
+
+async def _nothing_to_show(_services: Services) -> None:
+    """With a settings file the output may well be a container's log."""
+
+
+async def _first_contact(services: Services) -> None:
+    user = await _first_user(services)
+    if user is None:
+        remark("There is no enabled user: enable one with `sidecar users enable`.")
+        return
+    new = await services.sessions.begin(user, lifetime=_EXAMPLE_LIFETIME)
+    cookie = f"{services.settings.session.cookie}={new.secret}"
+    for what, command in _examples(services.settings.server.listen, cookie):
+        click.echo(f"{what}:\n{command}")
+
+
+async def _first_user(services: Services) -> User | None:
+    """`admin`, made where the store is empty; else the first user who is enabled."""
+    users = services.store.users
+    everybody = await users.list()
+    if not everybody:
+        return await _add_first_user(services)
+    enabled = [user for user in everybody if not user.disabled]
+    named = [user for user in enabled if user.username == FIRST_USER]
+    return next(iter([*named, *enabled]), None)
+
+
+async def _add_first_user(services: Services) -> User:
+    from sidecar.credentials import new_secret
+
+    password = new_secret()
+    new = NewUser(FIRST_USER, password_hash=await services.passwords.hash(password))
+    user = await services.store.users.add(new, now=services.clock.now(), by=BY)
+    click.echo(f"The first user is {FIRST_USER}, with the password {password}")
+    return user
+
+
+def _examples(listen: str, cookie: str) -> list[tuple[str, str]]:
+    """What each shows, and the command."""
+    return [
+        ("A request that is allowed (200)", _curl(listen, "/check/nginx", *_EXAMPLE, f"Cookie: {cookie}")),
+        ("The same without a session is refused (401)", _curl(listen, "/check/nginx", *_EXAMPLE)),
+        ("The keys that tokens are verified with (200)", _curl(listen, "/.well-known/jwks.json")),
+    ]
+
+
+def _curl(listen: str, path: str, *headers: str) -> str:
+    endpoint = endpoint_of(listen)
+    options = [part for header in headers for part in ("-H", header)]
+    if endpoint.socket:
+        # A socket's peer has no address that could be the client's.
+        options += ["-H", "X-Forwarded-For: 127.0.0.1", "--unix-socket", endpoint.socket]
+    return shlex.join(["curl", "-si", *options, endpoint.url + path])

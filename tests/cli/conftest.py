@@ -1,0 +1,42 @@
+"""A store for each test, and nothing of the outside in its settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.cli.commands import Cli
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty working directory, no settings in the environment, and logging as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("SIDECAR_"):
+            monkeypatch.delenv(name)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Commands on an empty store."""
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[store]\nurl = "sqlite:///{tmp_path / "store.db"}"\n', encoding="utf-8")
+    return Cli(config)
+
+
+@pytest.fixture
+def ann(cli: Cli) -> int:
+    """The id of a user without a password."""
+    user = cli.json("users", "add", "ann", "--email", "ann@example.com", "--role", "dev")
+    return int(user["id"])
