@@ -229,6 +229,20 @@ async def test_g83_a_revoked_key_is_refused(sidecar: Running) -> None:
     assert (await sidecar.check("nginx", [(b"x-api-key", key)])).reason == "unknown_key"
 
 
+@pytest.mark.parametrize("asked_before", [True, False], ids=["remembered", "not remembered"])
+@pytest.mark.parametrize("end", [disable, remove])
+async def test_g83_a_key_of_a_user_who_is_gone_is_refused(
+    sidecar: Running, end: Ending, asked_before: bool
+) -> None:
+    alice = await sidecar.add_user()
+    key = (b"x-api-key", await sidecar.api_key(alice))
+    if asked_before:
+        assert (await sidecar.check("nginx", [key])).status == 200
+    await end(sidecar, alice.id)
+    sidecar.clock.advance(1)
+    assert (await sidecar.check("nginx", [key])).status == 401
+
+
 async def test_what_concerns_one_user_leaves_the_others_remembered(sidecar: Running) -> None:
     alice, bob = await sidecar.add_user(), await sidecar.add_user("bob")
     session = await sidecar.session(alice)

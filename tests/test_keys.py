@@ -159,12 +159,15 @@ async def test_f78_f80_a_token_is_written_one_way_only(sidecar: Running) -> None
     key = await signing_key(sidecar)
     token = jwt.encode(claims, key.private, key.algorithm, header)
     first, second, third = token.split(".")
-    twice = json.dumps(header).replace("{", '{"kid": "other", ', 1)
+    repeated = json.dumps(header).replace("{", '{"typ": "other", ', 1)
+    twice = f"{part(repeated)}.{second}"
+    es256 = jwt.get_algorithm_by_name("ES256")
+    signature = base64.urlsafe_b64encode(es256.sign(twice.encode(), es256.prepare_key(key.private)))
     for wrong in (
         f"{token}=",
         f"{first}=.{second}.{third}",
         f"{first}.{second}.{third}.{third}",
-        f"{part(twice)}.{second}.{third}",
+        twice + "." + signature.rstrip(b"=").decode(),
         f"{part([header])}.{second}.{third}",
         f"{part('{')}.{second}.{third}",
         f"{part('[' * 100_000)}.{second}.{third}",

@@ -102,13 +102,18 @@ async def test_a_form_may_be_redirected_only_where_it_leads(start: Start) -> Non
         assert "form-action 'self' https://app.example.com:8443;" in page.one("Content-Security-Policy")
 
 
-async def test_the_stylesheet_can_be_kept_for_ever(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("link", "media_type"),
+    [("stylesheet", "text/css; charset=utf-8"), ('icon" type="image/svg+xml', "image/svg+xml")],
+    ids=["stylesheet", "icon"],
+)
+async def test_what_a_page_refers_to_can_be_kept_for_ever(start: Start, link: str, media_type: str) -> None:
     async with start({"login": {"public_url": "http://127.0.0.1:9000/_sidecar"}}) as sidecar:
         page = await sidecar.ask("GET", "/_sidecar/login")
-        path = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
-        sheet = await sidecar.ask("GET", path)
-        assert (sheet.status, sheet.one("Content-Type")) == (200, "text/css; charset=utf-8")
-        assert "immutable" in sheet.one("Cache-Control")
+        address = page.text.partition(f'rel="{link}" href="')[2]
+        asset = await sidecar.ask("GET", address.partition('"')[0])
+        assert (asset.status, asset.one("Content-Type")) == (200, media_type)
+        assert "immutable" in asset.one("Cache-Control")
 
 
 @pytest.mark.parametrize(

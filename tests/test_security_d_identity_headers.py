@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.errors import IdentityTooLarge
 from sidecar.identity_headers import LIMIT, IdentityHeaders, escaped
 from sidecar.model import Account, Identity
 from tests.conftest import Start
@@ -117,6 +118,17 @@ def test_d44_nothing_is_escaped_that_need_not_be(text: str) -> None:
 def test_d46_a_comma_in_a_role_is_no_separator() -> None:
     identity = Identity("1", "session", roles=("a,b", "c"))
     assert IdentityHeaders({"X-R": "roles"}).render(identity) == ((b"X-R", b"a%2Cb,c"),)
+
+
+@pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)], ids=["at the limit", "one byte over"])
+def test_d46_the_limit_counts_whole_lines(spare: int, fits: bool) -> None:
+    name = "x" * (LIMIT - len("X-N: \r\n") - spare)
+    headers = IdentityHeaders({"X-N": "name"})
+    if fits:
+        assert headers.render(Identity("1", "session", name=name)) == ((b"X-N", name.encode()),)
+    else:
+        with pytest.raises(IdentityTooLarge):
+            headers.render(Identity("1", "session", name=name))
 
 
 async def test_d46_an_identity_that_fits_no_header_is_refused_and_not_cut(sidecar: Running) -> None:

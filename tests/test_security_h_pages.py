@@ -202,6 +202,16 @@ async def test_h91_all_names_of_a_user_share_one_counter(start: Start, wrong: st
         assert (await sidecar.sign_in("alice", PASSWORD, [elsewhere])).status == 303
 
 
+async def test_a_client_that_guesses_at_many_names_is_banned_for_all_of_them(start: Start) -> None:
+    async with start({"limits": {"ban": {"failures": 3}}}) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        for name in ("bob", "carol", "dave"):
+            assert (await sidecar.sign_in(name, "wrong")).status == 401
+        assert (await sidecar.sign_in("alice", PASSWORD)).status == 429
+        elsewhere = (b"x-forwarded-for", b"198.51.100.1")
+        assert (await sidecar.sign_in("alice", PASSWORD, [elsewhere])).status == 303
+
+
 async def test_a_ban_leaves_live_sessions_and_keys_alone(start: Start) -> None:
     limits = {"limits": {"ban": {"failures": 1}}, "authenticators": {"basic": {"enabled": True}}}
     async with start(limits) as sidecar:

@@ -62,12 +62,8 @@ class LoginPages:
             Route(f"{base}/login", self.login, methods=["POST"]),
             Route(f"{base}/logout", self.show_logout, methods=["GET"]),
             Route(f"{base}/logout", self.logout, methods=["POST"]),
-            Route(self.pages.stylesheet_path, self.stylesheet, methods=["GET"]),
+            *(Route(asset.path, asset.respond, methods=["GET"]) for asset in self.pages.assets),
         ]
-
-    async def stylesheet(self, _request: Request) -> Response:
-        """The stylesheet."""
-        return self.pages.stylesheet()
 
     async def show_login(self, request: Request) -> Response:
         """The form; to somebody who is signed in, who they are."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 _HEADERS = {
@@ -19,6 +21,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_ASSETS = (("sidecar.css", "text/css"), ("sidecar.svg", "image/svg+xml"))
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action {form_action}; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -33,9 +36,7 @@ class Pages:
         self._templates = Environment(
             loader=PackageLoader("sidecar.web"), autoescape=True, undefined=StrictUndefined, auto_reload=False
         )
-        self._css = (files("sidecar.web") / "static" / "sidecar.css").read_bytes()
-        self.stylesheet_path = f"{base}/static/sidecar.css"
-        self._stylesheet = f"{self.stylesheet_path}?v={sha256(self._css).hexdigest()[:12]}"
+        self.assets = tuple(_Asset.read(base, name, kind) for name, kind in _ASSETS)
 
     def page(
         self,
@@ -51,7 +52,7 @@ class Pages:
         Browsers apply form-action to the redirect that answers a form as well.
         """
         html = self._templates.get_template(template).render(
-            base=self.base, stylesheet=self._stylesheet, **values
+            base=self.base, stylesheet=self.assets[0].address, icon=self.assets[1].address, **values
         )
         form_action = f"'self' {origin(leads_to)}" if leads_to else "'self'"
         policy = {"Content-Security-Policy": _POLICY.format(form_action=form_action)}
@@ -63,13 +64,29 @@ class Pages:
         """A page that says in words what is wrong and what to do."""
         return self.page("error.html", {"title": title, "message": message}, status=status, headers=headers)
 
-    def stylesheet(self) -> Response:
-        """The stylesheet; its address changes with its content, so that it can be kept for ever."""
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """A file that pages refer to. Its address changes with its content, so it can be kept for ever."""
+
+    path: str
+    address: str
+    content: bytes
+    media_type: str
+
+    @classmethod
+    def read(cls, base: str, name: str, media_type: str) -> _Asset:
+        content = (files("sidecar.web") / "static" / name).read_bytes()
+        path = f"{base}/static/{name}"
+        return cls(path, f"{path}?v={sha256(content).hexdigest()[:12]}", content, media_type)
+
+    async def respond(self, _request: Request) -> Response:
+        """The file."""
         headers = {
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
         }
-        return Response(self._css, media_type="text/css", headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
 
 
 def origin(address: str) -> str:

@@ -1,0 +1,271 @@
+"""Traefik's forwardAuth with the files of examples/traefik.
+
+Its requests, byte for byte as Traefik 3 sends them, to the sidecar; and the same table through Traefik itself
+where one is on PATH.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from demo.app import IDENTITY_HEADERS
+from demo.stack import EXAMPLES, adapted, free_port, running, wait_for
+from sidecar.settings import Settings
+from tests.e2e.conftest import FAST
+from tests.e2e.harness import (
+    API,
+    BROWSER,
+    Answer,
+    Installation,
+    Lines,
+    RecordingApp,
+    Session,
+    Sidecar,
+    ask,
+    eventually,
+    head,
+)
+
+APP = "app.example.com"
+DYNAMIC = (EXAMPLES / "traefik/dynamic.yml").read_text()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a client asks Traefik, and what comes back."""
+
+    sentence: str
+    status: int
+    user: str = ""
+    target: str = "/page?x=1"
+    method: str = "GET"
+    lines: Lines = API
+    host: str = APP
+
+
+CASES = [
+    Case("a user reaches the application", 200, "ann"),
+    Case("a user with the role reaches the admin pages", 200, "ann", "/admin/users"),
+    Case("a user without the role is refused", 403, "bob", "/admin/users"),
+    Case("an escaped letter leads to the same rule", 403, "bob", "/%61dmin/users"),
+    Case("HEAD is answered like GET", 200, "ann", method="HEAD"),
+    Case("a POST is checked by a GET that says so", 200, "ann", method="POST"),
+    Case("an API client that is not signed in gets 401", 401),
+    Case("a browser that is not signed in is sent to the sign-in page", 302, lines=BROWSER),
+    Case("a browser's POST is not redirected", 401, method="POST", lines=BROWSER),
+    Case(
+        "an XMLHttpRequest is not redirected", 401, lines=(*BROWSER, ("X-Requested-With", "XMLHttpRequest"))
+    ),
+    Case("a cookie that nobody was given gets 401", 401, lines=(("Cookie", "sidecar=x"),)),
+    Case("an encoded slash is refused", 400, "ann", "/admin%2Fusers"),
+    Case("a path parameter is refused", 400, "ann", "/page;x=1"),
+    Case("a doubly encoded dot segment is refused", 400, "ann", "/x/%252e%252e/admin"),
+    Case(
+        "a client's own X-Forwarded-Uri is not read", 403, "bob", "/admin/", lines=(("X-Forwarded-Uri", "/"),)
+    ),
+    Case(
+        "a client's own X-Forwarded-Host is not read",
+        200,
+        "ann",
+        lines=(("X-Forwarded-Host", "evil.example"),),
+    ),
+    Case("a client's own X-Forwarded-For is not read", 200, "ann", lines=(("X-Forwarded-For", "junk"),)),
+    Case(
+        "a client's own X-Original-URL is not read",
+        200,
+        "ann",
+        lines=(("X-Original-URL", "http://evil.example/"),),
+    ),
+]
+
+
+def check_answer(case: Case, answer: Answer) -> None:
+    """What a client of Traefik's can see: it passes on any answer but a 2xx as it is."""
+    assert answer.status == case.status
+    if case.status == 302:
+        page = urlsplit(answer.one("Location"))
+        assert (page.scheme, page.netloc, page.path) == ("https", "sso.example.com", "/login")
+        assert parse_qs(page.query) == {"rd": [f"https://{case.host}{case.target}"]}
+    else:
+        assert not answer.all("Location")
+    assert bool(answer.all("WWW-Authenticate")) == (case.status == 401)
+
+
+def listed(key: str) -> list[str]:
+    """The items of a list in dynamic.yml."""
+    items = re.search(rf"^ +{key}:.*\n((?: +- .*\n)+)", DYNAMIC, re.MULTILINE)
+    assert items is not None
+    return [line.strip().removeprefix("- ") for line in items[1].splitlines()]
+
+
+# --- Traefik's questions, sent by ourselves ------------------------------------------------------
+
+
+def forward_auth(case: Case, credential: Lines, *, has_port: bool) -> bytes:
+    """What Traefik asks about this request: its own headers over the client's that the example lists.
+
+    Go's HTTP client writes Host and User-Agent first, then the headers in the order of their names, and
+    Accept-Encoding, which its transport adds, last. Since 3.6.14 X-Forwarded-Port is there too.
+    """
+    admitted = set(listed("authRequestHeaders"))
+    headers = [(name, value) for name, value in (*case.lines, *credential) if name in admitted]
+    headers += [
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("X-Forwarded-Host", case.host),
+        ("X-Forwarded-Method", case.method),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Uri", case.target),
+    ]
+    if has_port:
+        headers.append(("X-Forwarded-Port", "443"))
+    ordered = sorted(headers, key=lambda line: line[0])
+    first: Lines = (("User-Agent", "Go-http-client/1.1"),)
+    return head("GET", "/check/traefik", "127.0.0.1:9000", (*first, *ordered, ("Accept-Encoding", "gzip")))
+
+
+@pytest.fixture(scope="module")
+def at_example(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The settings of examples/traefik, with Ann, who is an admin, and Bob."""
+    directory = tmp_path_factory.mktemp("traefik-installation")
+    made = Installation(EXAMPLES / "traefik/sidecar.toml", directory, FAST)
+    made.add_user("ann", "--role", "admin")
+    made.add_user("bob")
+    return made
+
+
+@pytest.fixture(scope="module")
+def sidecar(at_example: Installation) -> Iterator[Sidecar]:
+    """The sidecar of examples/traefik."""
+    with at_example.serving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def credentials(at_example: Installation) -> dict[str, Lines]:
+    """The cookies of Ann and Bob."""
+    return {"": (), **{name: (at_example.session(name).line,) for name in ("ann", "bob")}}
+
+
+@pytest.mark.parametrize("has_port", [False, True], ids=["before 3.6.14", "since 3.6.14"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.sentence)
+def test_a_question_of_traefiks(
+    case: Case, sidecar: Sidecar, credentials: dict[str, Lines], has_port: bool
+) -> None:
+    answer = ask(sidecar.listen, forward_auth(case, credentials[case.user], has_port=has_port))
+    check_answer(case, answer)
+    names = {name.lower() for name, _ in answer.lines}
+    identity = {name.lower() for name in listed("authResponseHeaders")}
+    assert identity & names == (identity if case.status == 200 else set())
+    if case.status == 200:
+        assert answer.one("X-Auth-User") == case.user
+
+
+def test_another_host_has_no_rule(sidecar: Sidecar, credentials: dict[str, Lines]) -> None:
+    case = Case("", 403, host="other.example.com")
+    answer = ask(sidecar.listen, forward_auth(case, credentials["ann"], has_port=True))
+    assert (answer.status, answer.one("X-Auth-Reason")) == (403, "no_rule")
+
+
+def test_a_session_in_use_is_refreshed_for_every_host(sidecar: Sidecar, at_example: Installation) -> None:
+    session: Session = at_example.session("bob")
+    question = forward_auth(CASES[0], (session.line,), has_port=True)
+    answers: list[Answer] = []
+
+    def is_refreshed() -> bool:
+        answers.append(ask(sidecar.listen, question))
+        return bool(answers[-1].cookies())
+
+    eventually(is_refreshed)
+    cookie = answers[-1].one("Set-Cookie")
+    assert cookie.startswith(session.cookie)
+    assert "Domain=example.com" in cookie.split("; ")
+    assert list(answers[-1].cookies()) == listed("addAuthCookiesToResponse")
+
+
+def test_the_example_passes_on_every_identity_header() -> None:
+    assert listed("authResponseHeaders") == list(Settings().identity_headers) == list(IDENTITY_HEADERS)
+    for name in IDENTITY_HEADERS:
+        assert f'          {name}: ""\n' in DYNAMIC
+        assert f'          {name.replace("-", "_")}: ""\n' in DYNAMIC
+
+
+# --- Traefik itself ------------------------------------------------------------------------------
+
+TraefikAsk = Callable[[str, str, str, Lines], Answer]
+
+
+@pytest.fixture(scope="module")
+def traefik(
+    tmp_path_factory: pytest.TempPathFactory, sidecar: Sidecar, app: RecordingApp
+) -> Iterator[TraefikAsk]:
+    """Asks Traefik, run with the files of examples/traefik."""
+    binary = shutil.which("traefik")
+    if binary is None:
+        pytest.skip("traefik is not on PATH (Debian has no package of it)")
+    directory = tmp_path_factory.mktemp("traefik")
+    address = f"127.0.0.1:{free_port()}"
+    static, log = directory / "traefik.yml", directory / "traefik.log"
+    changes = {
+        '":80"': f'"127.0.0.1:{free_port()}"',
+        '":443"': f'"{address}"',
+        "/etc/traefik/dynamic.yml": f"{directory}/dynamic.yml",
+    }
+    static.write_text(adapted((EXAMPLES / "traefik/traefik.yml").read_text(), changes))
+    addresses = {"127.0.0.1:9000": sidecar.listen, "127.0.0.1:8000": app.address}
+    (directory / "dynamic.yml").write_text(adapted(DYNAMIC, addresses))
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+
+    def asked(method: str, target: str, host: str, lines: Lines) -> Answer:
+        app.taken()
+        return ask(address, head(method, target, host, lines), anyone, host)
+
+    def knows_its_routers() -> bool:
+        try:
+            return asked("GET", "/login", "sso.example.com", BROWSER).status == 200
+        except OSError:  # it accepts before it has a certificate
+            return False
+
+    with running([binary, f"--configFile={static}"], log) as process:
+        wait_for(knows_its_routers, process, log)
+        yield asked
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.sentence)
+def test_through_traefik(
+    case: Case, traefik: TraefikAsk, app: RecordingApp, credentials: dict[str, Lines]
+) -> None:
+    length: Lines = (("Content-Length", "0"),) if case.method == "POST" else ()
+    answer = traefik(case.method, case.target, case.host, (*case.lines, *credentials[case.user], *length))
+    check_answer(case, answer)
+    received = app.taken()
+    assert len(received) == (1 if case.status == 200 else 0)
+    assert [each.all("X-Auth-User") for each in received] == [[case.user]] * len(received)
+
+
+@pytest.mark.parametrize("name", IDENTITY_HEADERS)
+def test_a_client_cannot_send_identity_headers_through_traefik(
+    name: str, traefik: TraefikAsk, app: RecordingApp, credentials: dict[str, Lines]
+) -> None:
+    own: Lines = ((name, "admin"), (name.replace("-", "_"), "admin"), (name.lower(), "admin"))
+    assert traefik("GET", "/", APP, (*own, *credentials["bob"])).status == 200
+    received = app.only()
+    assert received.all("X-Auth-User") == ["bob"]
+    assert "admin" not in [value for _, value in received.lines]
+
+
+@pytest.mark.parametrize("path", ["/check/traefik", "/metrics", "/userinfo", "/"])
+def test_nothing_but_the_pages_is_there_through_traefik(path: str, traefik: TraefikAsk) -> None:
+    assert traefik("GET", path, "sso.example.com", BROWSER).status == 404
+
+
+def test_a_session_is_refreshed_through_traefik(traefik: TraefikAsk, at_example: Installation) -> None:
+    session = at_example.session("ann")
+    eventually(lambda: "sidecar" in traefik("GET", "/", APP, (session.line,)).cookies())
