@@ -13,7 +13,7 @@ from sidecar.apps import DisabledApps
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
 from sidecar.authenticators.session import SessionAuthenticator
-from sidecar.caching import IdentityCache
+from sidecar.caching import IdentityCache, RememberedUsers
 from sidecar.clock import SystemClock
 from sidecar.cookies import SessionCookie
 from sidecar.errors import StoreUnavailable
@@ -24,7 +24,7 @@ from sidecar.limiting import SignInLimits
 from sidecar.passwords import Passwords
 from sidecar.pipeline import Pipeline
 from sidecar.policy import Policy
-from sidecar.ports import Authenticator, Clock, Store
+from sidecar.ports import Authenticator, Clock, Store, Users
 from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.sessions import Sessions
@@ -113,13 +113,12 @@ class Application:
 def _auth_listener(parts: Services) -> Entrance:
     settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
     sign_in = SignIn(store.users, parts.passwords, SignInLimits(settings.limits, clock, metrics), metrics)
-    by_session = SessionAuthenticator(
-        store.sessions, store.users, parts.keys, clock, settings.session.idle_timeout
-    )
+    users = RememberedUsers(store.users, parts.revocations, metrics)
+    by_session = SessionAuthenticator(store.sessions, users, parts.keys, clock, settings.session.idle_timeout)
     trusted = TrustedProxies(settings.server.trusted_proxies)
     redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
     cookie = SessionCookie(settings.session)
-    authenticators = _authenticators(parts, by_session, sign_in)
+    authenticators = _authenticators(parts, by_session, users, sign_in)
     pipeline = Pipeline(
         trusted=trusted,
         client_ip_hops=settings.server.client_ip_hops,
@@ -157,12 +156,12 @@ def _auth_listener(parts: Services) -> Entrance:
 
 
 def _authenticators(
-    parts: Services, by_session: SessionAuthenticator, sign_in: SignIn
+    parts: Services, by_session: SessionAuthenticator, users: Users, sign_in: SignIn
 ) -> dict[str, Authenticator]:
     settings = parts.settings.authenticators
     built: list[Authenticator] = [
         by_session,
-        ApiKeyAuthenticator(parts.store.api_keys, parts.store.users, parts.clock),
+        ApiKeyAuthenticator(parts.store.api_keys, users, parts.clock),
         BasicAuthenticator(sign_in, settings.basic.cache),
     ]
     enabled = settings.enabled()

@@ -1,24 +1,27 @@
-"""What has been found out about credentials, for as long as it is true."""
+"""What has been found out about credentials and users, for as long as it is true."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from cachetools import LRUCache
 
-from sidecar.model import Credential, HeaderLines, Verified
-from sidecar.ports import Clock
+from sidecar.model import Credential, HeaderLines, User, Verified
+from sidecar.ports import Clock, Users
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics
 
 MOST_ENTRIES = 32_768
+"""Of each cache."""
+
 LONGEST_CREDENTIAL = 4096
 """Bytes; a longer one is looked up every time, so that the cache is bounded in bytes too."""
 
-_NAME = "identity"
-
 Key = tuple[str, str, bytes]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +49,13 @@ class IdentityCache:
     def __init__(self, clock: Clock, revocations: Revocations, metrics: Metrics) -> None:
         self._clock = clock
         self._revocations = revocations
-        self._entries: LRUCache[Key, _Entry] = _Counting(metrics)
-        self._hits = metrics.cache_requests.labels(_NAME, "hit")
-        self._misses = metrics.cache_requests.labels(_NAME, "miss")
-        metrics.cache_entries.labels(_NAME).set_function(lambda: len(self._entries))
+        self._entries: _Counted[Key, _Entry] = _Counted("identity", metrics)
 
     def get(self, authenticator: str, credential: Credential) -> Known | None:
         """What this authenticator found out about this credential, where it is still true."""
         key = (authenticator, credential.form, credential.value)
-        entry = self._entries.get(key)
-        if entry is not None and self._is_true(entry):
-            self._hits.inc()
-            return entry.known
-        if entry is not None:
-            del self._entries[key]
-        self._misses.inc()
-        return None
+        entry = self._entries.counted(key, self._is_true)
+        return None if entry is None else entry.known
 
     def put(self, authenticator: str, credential: Credential, known: Known, generation: int) -> None:
         """Remembers it. `generation`: that of the revocations before it was looked up."""
@@ -89,13 +83,59 @@ def is_live(verified: Verified, now: float) -> bool:
     return usage is None or idle_timeout is None or now < usage.last_used_at + idle_timeout
 
 
-class _Counting(LRUCache[Any, Any]):
-    """Tells the metrics what it drops for want of room."""
+class RememberedUsers:
+    """Users by id, read again when something of theirs has changed.
 
-    def __init__(self, metrics: Metrics) -> None:
+    A session may have any number of tokens and a user any number of sessions and keys: each is looked up
+    by itself, their user once.
+    """
+
+    def __init__(self, users: Users, revocations: Revocations, metrics: Metrics) -> None:
+        self._users = users
+        self._revocations = revocations
+        self._entries: _Counted[int, tuple[User, int]] = _Counted("user", metrics)
+
+    async def find(self, user_id: int) -> User | None:
+        """The user with this id. Raises StoreUnavailable."""
+        await self._revocations.look()
+        entry = self._entries.counted(user_id, self._is_true)
+        if entry is not None:
+            return entry[0]
+        generation = self._revocations.generation
+        user = await self._users.find(user_id)
+        if user is not None:
+            self._entries[user_id] = (user, generation)
+        return user
+
+    def _is_true(self, entry: tuple[User, int]) -> bool:
+        user, generation = entry
+        return self._revocations.is_current(user.id, generation)
+
+
+class _Counted(LRUCache[K, V]):
+    """A bounded cache that the metrics know."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
         super().__init__(MOST_ENTRIES)
-        self._evictions = metrics.cache_evictions.labels(_NAME)
+        self._hit = (name, "hit")
+        self._miss = (name, "miss")
+        self._name = (name,)
+        self._requests = metrics.cache_requests
+        self._evictions = metrics.cache_evictions
+        metrics.cache_entries.labels(name).set_function(lambda: len(self))
 
-    def popitem(self) -> tuple[Any, Any]:
-        self._evictions.inc()
+    def counted(self, key: K, is_true: Callable[[V], bool]) -> V | None:
+        """The entry where it is still true; one that is not is dropped."""
+        entry = self.get(key)
+        if entry is not None and is_true(entry):
+            self._requests.inc(self._hit)
+            return entry
+        if entry is not None:
+            del self[key]
+        self._requests.inc(self._miss)
+        return None
+
+    def popitem(self) -> tuple[K, V]:
+        """Drops the one that was used longest ago."""
+        self._evictions.inc(self._name)
         return super().popitem()

@@ -90,5 +90,9 @@ def cookie_values(headers: Headers, name: bytes) -> list[bytes]:
     lines = headers.all(b"cookie")
     if not lines:
         return []
-    pairs = (pair.strip(b" \t").partition(b"=") for pair in b";".join(lines).split(b";"))
-    return [value for each, separator, value in pairs if each == name and separator]
+    values = []
+    for pair in b";".join(lines).split(b";"):
+        each, separator, value = pair.strip(b" \t").partition(b"=")
+        if each == name and separator:
+            values.append(value)
+    return values

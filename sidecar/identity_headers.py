@@ -18,7 +18,8 @@ answer's head 8 or 16 KiB; an identity that does not fit is refused, never cut."
 
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _SAFE_IN_LIST = _SAFE.replace(",", "")
-_NOTHING_TO_ESCAPE = re.compile(r"[\x21-\x24\x26-\x7e]*")
+_PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*")
+_PLAIN_IN_LIST = re.compile(r"[\x21-\x24\x26-\x2b\x2d-\x7e]*")
 
 
 class IdentityHeaders:
@@ -38,13 +39,16 @@ class IdentityHeaders:
 
 def _value(value: str | tuple[str, ...]) -> bytes:
     if isinstance(value, tuple):
-        return b",".join(escaped(item, _SAFE_IN_LIST) for item in value)
+        return b",".join([escaped(item, _SAFE_IN_LIST, _PLAIN_IN_LIST) for item in value])
     return escaped(value)
 
 
-def escaped(text: str, safe: str = _SAFE) -> bytes:
-    """Percent-encoded UTF-8 for what is not in `safe`, and for a space at either end; reversible."""
-    if _NOTHING_TO_ESCAPE.fullmatch(text) and (safe is _SAFE or "," not in text):
+def escaped(text: str, safe: str = _SAFE, plain: re.Pattern[str] = _PLAIN) -> bytes:
+    """Percent-encoded UTF-8 for what is not in `safe`, and for a space at either end; reversible.
+
+    What matches `plain` needs none of it.
+    """
+    if plain.fullmatch(text):
         return text.encode("ascii")
     inner = text.strip(" ")
     before = "%20" * (len(text) - len(text.lstrip(" ")))

@@ -76,7 +76,13 @@ class ChangeFeed(Protocol):
         """The changes after `position` (a `Changes.latest`); 0 for the first look."""
 
 
-class UserStore(Protocol):
+class Users(Protocol):
+    """Where a user is found by id."""
+
+    async def find(self, user_id: int) -> User | None: ...
+
+
+class UserStore(Users, Protocol):
     """Users, their passwords, and the roles that they may have.
 
     A username and an e-mail address are compared without regard to case, and no two users share one:
@@ -85,8 +91,6 @@ class UserStore(Protocol):
 
     async def add(self, user: NewUser, *, now: float, by: str) -> User:
         """Raises Conflict where the username, an e-mail, phone or external id is taken."""
-
-    async def find(self, user_id: int) -> User | None: ...
 
     async def find_by_sign_in_name(self, name: str) -> User | None:
         """The user with this username or e-mail address."""

@@ -6,17 +6,20 @@ import logging
 import platform
 import re
 import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from itertools import accumulate
 from typing import TextIO
 from uuid import uuid4
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from sidecar import __version__
-
-_SHORT_TIMES = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
-
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -41,25 +44,89 @@ CURRENT_REQUEST: ContextVar[RequestId | None] = ContextVar("current_request", de
 """Set for every request; its name is made when something is logged."""
 
 
+Labels = tuple[str, ...]
+
+
+class PlainCounter(Collector):
+    """A counter for what happens at every check: the event loop alone writes it, so it takes no lock."""
+
+    def __init__(self, name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> None:
+        self._described = (name, documentation, labels)
+        self._values: dict[Labels, int] = {}
+        registry.register(self)
+
+    def inc(self, labels: Labels) -> None:
+        """Counts one."""
+        self._values[labels] = self._values.get(labels, 0) + 1
+
+    def describe(self) -> Iterable[Metric]:
+        """What it will collect."""
+        name, documentation, labels = self._described
+        return [CounterMetricFamily(name, documentation, labels=labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The values, for a scrape."""
+        name, documentation, labels = self._described
+        family = CounterMetricFamily(name, documentation, labels=labels)
+        for values, count in self._values.items():
+            family.add_metric(values, count)
+        return [family]
+
+
+class PlainHistogram(Collector):
+    """A histogram of seconds, as PlainCounter."""
+
+    BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
+
+    def __init__(self, name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> None:
+        self._described = (name, documentation, labels)
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+        registry.register(self)
+
+    def observe(self, labels: Labels, seconds: float) -> None:
+        """Notes one duration."""
+        counts = self._counts.get(labels)
+        if counts is None:
+            counts = self._counts[labels] = [0] * (len(self.BOUNDS) + 1)
+            self._sums[labels] = 0.0
+        counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self._sums[labels] += seconds
+
+    def describe(self) -> Iterable[Metric]:
+        """What it will collect."""
+        name, documentation, labels = self._described
+        return [HistogramMetricFamily(name, documentation, labels=labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The values, for a scrape."""
+        name, documentation, labels = self._described
+        family = HistogramMetricFamily(name, documentation, labels=labels)
+        bounds = [*map(floatToGoString, self.BOUNDS), "+Inf"]
+        for values, counts in self._counts.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric(values, buckets, self._sums[values])
+        return [family]
+
+
 class Metrics:
     """Every metric, in a registry of its own. Labels never carry what a client chose."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.decisions = Counter(
+        self.decisions = PlainCounter(
             "sidecar_decisions_total",
             "Checks decided.",
             ["gateway", "outcome", "reason", "authenticator"],
             registry=registry,
         )
-        self.decision_duration = Histogram(
+        self.decision_duration = PlainHistogram(
             "sidecar_decision_duration_seconds",
             "Time from a check's arrival to its decision.",
             ["gateway", "outcome"],
-            buckets=_SHORT_TIMES,
             registry=registry,
         )
-        self.http_requests = Counter(
+        self.http_requests = PlainCounter(
             "sidecar_http_requests_total",
             "HTTP requests answered.",
             ["route", "method", "code"],
@@ -68,29 +135,28 @@ class Metrics:
         self.in_flight = Gauge(
             "sidecar_requests_in_flight", "HTTP requests that are being answered.", registry=registry
         )
-        self.cache_requests = Counter(
+        self.cache_requests = PlainCounter(
             "sidecar_cache_requests_total", "Look-ups in caches.", ["cache", "result"], registry=registry
         )
         self.cache_entries = Gauge(
             "sidecar_cache_entries", "Entries that caches hold.", ["cache"], registry=registry
         )
-        self.cache_evictions = Counter(
+        self.cache_evictions = PlainCounter(
             "sidecar_cache_evictions_total",
             "Entries that caches dropped for want of room.",
             ["cache"],
             registry=registry,
         )
-        self.store_operations = Counter(
+        self.store_operations = PlainCounter(
             "sidecar_store_operations_total",
             "Operations on the store.",
             ["backend", "operation", "result"],
             registry=registry,
         )
-        self.store_operation_duration = Histogram(
+        self.store_operation_duration = PlainHistogram(
             "sidecar_store_operation_duration_seconds",
             "Time that operations on the store took.",
             ["backend", "operation"],
-            buckets=_SHORT_TIMES,
             registry=registry,
         )
         self.sessions_created = Counter(
@@ -131,32 +197,14 @@ class Metrics:
             __version__, platform.python_version()
         ).set(1)
 
-    def store_observer(self, backend: str) -> StoreObserver:
-        """What a store reports its operations to."""
-        return StoreObserver(self, backend)
+    def store_observer(self, backend: str) -> Callable[[str, str, float], None]:
+        """What a store reports its operations to: a name, ok or error, and seconds."""
 
+        def observe(operation: str, result: str, seconds: float) -> None:
+            self.store_operations.inc((backend, operation, result))
+            self.store_operation_duration.observe((backend, operation), seconds)
 
-class StoreObserver:
-    """Counts and times the operations of one store. Looks its label sets up once."""
-
-    def __init__(self, metrics: Metrics, backend: str) -> None:
-        self._metrics = metrics
-        self._backend = backend
-        self._counts: dict[tuple[str, str], Counter] = {}
-        self._durations: dict[str, Histogram] = {}
-
-    def __call__(self, operation: str, result: str, seconds: float) -> None:
-        """Notes one operation; `result` is ok or error."""
-        count = self._counts.get((operation, result))
-        if count is None:
-            count = self._metrics.store_operations.labels(self._backend, operation, result)
-            self._counts[operation, result] = count
-        duration = self._durations.get(operation)
-        if duration is None:
-            duration = self._metrics.store_operation_duration.labels(self._backend, operation)
-            self._durations[operation] = duration
-        count.inc()
-        duration.observe(seconds)
+        return observe
 
 
 def configure_logging(level: str, format: str, stream: TextIO = sys.stderr) -> None:

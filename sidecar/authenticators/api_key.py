@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.credentials import API_KEY_PREFIX, id_of_secret
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
-from sidecar.ports import ApiKeyStore, Clock, UserStore
+from sidecar.ports import ApiKeyStore, Clock, Users
 
 
 class ApiKeyAuthenticator:
@@ -13,7 +13,7 @@ class ApiKeyAuthenticator:
     name = "api_key"
     forms = frozenset({Form.API_KEY, Form.BEARER})
 
-    def __init__(self, api_keys: ApiKeyStore, users: UserStore, clock: Clock) -> None:
+    def __init__(self, api_keys: ApiKeyStore, users: Users, clock: Clock) -> None:
         self._api_keys = api_keys
         self._users = users
         self._clock = clock

@@ -6,7 +6,7 @@ from sidecar.credentials import API_KEY_PREFIX, id_of_secret
 from sidecar.errors import InvalidToken
 from sidecar.keys import SESSION_TOKEN, KeyRing
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
-from sidecar.ports import Clock, SessionStore, UserStore
+from sidecar.ports import Clock, SessionStore, Users
 
 
 class SessionAuthenticator:
@@ -16,7 +16,7 @@ class SessionAuthenticator:
     forms = frozenset({Form.COOKIE, Form.BEARER})
 
     def __init__(
-        self, sessions: SessionStore, users: UserStore, keys: KeyRing, clock: Clock, idle_timeout: float
+        self, sessions: SessionStore, users: Users, keys: KeyRing, clock: Clock, idle_timeout: float
     ) -> None:
         self._sessions = sessions
         self._users = users

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import structlog
-from prometheus_client import Counter, Histogram
 
 from sidecar.model import (
     Allow,
@@ -20,7 +19,7 @@ from sidecar.model import (
 from sidecar.pipeline import Pipeline
 from sidecar.ports import Clock, Gateway
 from sidecar.telemetry import Metrics
-from sidecar.web.entrance import Receive, Scope, Send, peer_of
+from sidecar.web.entrance import Scope, Send, peer_of
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +33,9 @@ class CheckEndpoint:
         self._clock = clock
         self._metrics = metrics
         self._log = log.bind(gateway=gateway.name)  # bound once: an unbound logger binds at every call
-        self._counts: dict[tuple[str, Reason, str], tuple[Counter, Histogram]] = {}
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """An ASGI application. A body, if any, is left unread: a check has none."""
+    async def answer(self, scope: Scope, send: Send) -> int:
+        """Answers, and returns the status. A body, if any, is left unread: a check has none."""
         started = self._clock.monotonic()
         decision = await self._decide(scope)
         response = self._gateway.render(decision)
@@ -46,6 +44,7 @@ class CheckEndpoint:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self._count(decision, self._clock.monotonic() - started)
+        return response.status
 
     async def _decide(self, scope: Scope) -> Decision:
         request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
@@ -58,19 +57,10 @@ class CheckEndpoint:
         return decision
 
     def _count(self, decision: Decision, seconds: float) -> None:
-        outcome, method = _outcome(decision)
-        key = (outcome, decision.reason, method)
-        counters = self._counts.get(key)
-        if counters is None:
-            name = self._gateway.name
-            counters = (
-                self._metrics.decisions.labels(name, outcome, decision.reason, method),
-                self._metrics.decision_duration.labels(name, outcome),
-            )
-            self._counts[key] = counters
-        count, duration = counters
-        count.inc()
-        duration.observe(seconds)
+        name = self._gateway.name
+        outcome, authenticator = _outcome(decision)
+        self._metrics.decisions.inc((name, outcome, decision.reason, authenticator))
+        self._metrics.decision_duration.observe((name, outcome), seconds)
         if isinstance(decision, Malformed) or decision.reason is Reason.UNTRUSTED_PROXY:
             self._metrics.forwarded_rejected.labels(decision.reason).inc()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
-from prometheus_client import Counter
 
 from sidecar.model import UNIX_PEER
 from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId
@@ -22,47 +21,55 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 log = structlog.get_logger(__name__)
 
 
+class Check(Protocol):
+    """One gateway's endpoint."""
+
+    async def answer(self, scope: Scope, send: Send) -> int:
+        """Answers, and returns the status."""
+
+
 class Entrance:
     """Sends checks straight to their endpoint, and everything else to the pages."""
 
-    def __init__(self, checks: Mapping[str, ASGIApp], pages: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, checks: Mapping[str, Check], pages: ASGIApp, metrics: Metrics) -> None:
         self._checks = checks
         self._pages = pages
         self._metrics = metrics
-        self._counters: dict[tuple[str, str, int], Counter] = {}
-        self._in_flight = metrics.in_flight
+        self._in_flight = 0
+        metrics.in_flight.set_function(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         CURRENT_REQUEST.set(RequestId(header(scope, b"x-request-id")))
         check = self._checks.get(scope["path"])
-        self._in_flight.inc()
+        self._in_flight += 1
+        try:
+            if check is not None:
+                self._count(scope["path"], scope["method"], await check.answer(scope, send))
+            else:
+                await self._show(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+
+    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = 500
 
-        async def counted(message: Message) -> None:
+        async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            if check is not None:
-                await check(scope, receive, counted)
-            elif hosts(scope) != 1:
-                await respond(counted, 400, b"A request names one host.\n")
+            if hosts(scope) != 1:
+                await respond(noting, 400, b"A request names one host.\n")
             else:
-                await self._pages(scope, receive, counted)
+                await self._pages(scope, receive, noting)
         finally:
-            self._in_flight.dec()
-            self._count(scope["path"] if check else route_of(scope), scope["method"], status)
+            self._count(route_of(scope), scope["method"], status)
 
     def _count(self, route: str, method: str, status: int) -> None:
-        key = (route, method if method in _METHODS else "other", status)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._metrics.http_requests.labels(*key)
-            self._counters[key] = counter
-        counter.inc()
+        self._metrics.http_requests.inc((route, method if method in _METHODS else "other", str(status)))
 
 
 def route_of(scope: Scope) -> str:

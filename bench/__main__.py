@@ -1,0 +1,142 @@
+"""Measures the whole of it in one run: about two minutes, on this machine alone, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.data import FEW, MANY, build_stores
+from bench.load import Load
+from bench.machine import CannotMeasure, two_cores
+from bench.report import RESULTS, Figure, Row, Run, printed, write
+from bench.servers import Server, Servers
+
+ROUNDS = 3
+WARM_UP = 1
+SECONDS = 4
+COLD_STARTS = 5
+BUSY = 0.7
+"""The load average above which others take part of the two cores."""
+CACHED = 500
+"""Sessions in use at once where all of them are remembered."""
+
+NGINX = "nginx `return 204`"
+BARE = "bare ASGI app"
+CACHED_CHECK = f"check, cached ({CACHED} sessions)"
+UNCACHED_FEW = f"check, uncached, {FEW:,} sessions stored"
+UNCACHED_MANY = f"check, uncached, {MANY:,} sessions stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A server, and for how many sessions it is asked."""
+
+    name: str
+    server: Server
+    sessions: int
+
+
+def main() -> None:
+    """Prints the tables and writes results.json; exit status 1 where it could not measure."""
+    # A default SIGTERM would leave the servers running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        rows, figures = measure()
+    except CannotMeasure as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(printed(rows, figures))
+    write(rows, figures)
+    print(f"\nWritten to {RESULTS}")
+
+
+def measure() -> tuple[list[Row], list[Figure]]:
+    """The rows, and the figures that have limits. Raises CannotMeasure."""
+    server_core, load_core = two_cores()
+    if os.getloadavg()[0] > BUSY:
+        say("This machine is busy with something else, which makes all figures worse")
+    load = Load(load_core)
+    with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as name:
+        folder = Path(name)
+        servers = Servers(folder, server_core)
+        say(f"Building the stores: {FEW:,} and {MANY:,} sessions")
+        few, many = build_stores(folder)
+        starts, memory = cold_starts(servers, few)
+        rows = loaded(servers, few, many, load)
+    return rows, [
+        *ratios(rows),
+        Figure("cold start to the first 200", starts, 0.9, " s"),
+        Figure("resident memory, idle", memory, 70, " MiB"),
+    ]
+
+
+def cold_starts(servers: Servers, store: Path) -> tuple[float, float]:
+    """Seconds from the start to the first 200, and MiB resident then."""
+    say(f"Starting {COLD_STARTS} times")
+    seconds, memory = [], []
+    for _ in range(COLD_STARTS):
+        with servers.sidecar("cold", store) as server:
+            seconds.append(server.started_in)
+            memory.append(server.resident_mib())
+    return median(seconds), median(memory)
+
+
+def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
+    """All servers run from the beginning to the end; they are asked in turns."""
+    with ExitStack() as running:
+        start = running.enter_context
+        arms = [
+            Arm(NGINX, start(servers.nginx()), CACHED),
+            Arm(BARE, start(servers.bare()), CACHED),
+            Arm(CACHED_CHECK, start(servers.sidecar("cached", few)), CACHED),
+            Arm(UNCACHED_FEW, start(servers.sidecar("few", few, "bench.uncached")), FEW),
+            Arm(UNCACHED_MANY, start(servers.sidecar("many", many, "bench.uncached")), MANY),
+        ]
+        runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
+        for turn in range(1, ROUNDS + 1):
+            for arm in arms:
+                say(f"Round {turn} of {ROUNDS}: {arm.name}")
+                runs[arm.name].append(run(arm, load))
+    return [Row.of(name, each) for name, each in runs.items()]
+
+
+def run(arm: Arm, load: Load) -> Run:
+    """One server under load, when it has warmed up."""
+    load.run(arm.server.port, sessions=arm.sessions, seconds=WARM_UP)
+    before = arm.server.cpu_seconds()
+    seen = load.run(arm.server.port, sessions=arm.sessions, seconds=SECONDS)
+    cpu = arm.server.cpu_seconds() - before
+    return Run(
+        cpu_us=cpu / seen.requests * 1e6,
+        per_second=seen.per_second,
+        p50_us=seen.p50_us,
+        p99_us=seen.p99_us,
+        resident_mib=arm.server.resident_mib(),
+    )
+
+
+def ratios(rows: list[Row]) -> list[Figure]:
+    """What costs how many times as much as what."""
+    cpu = {row.name: row.median.cpu_us for row in rows}
+    return [
+        Figure("cached ÷ bare", cpu[CACHED_CHECK] / cpu[BARE], 2.5),
+        Figure(f"uncached ({FEW:,}) ÷ bare", cpu[UNCACHED_FEW] / cpu[BARE], 5),
+        Figure(f"uncached ({MANY:,}) ÷ bare", cpu[UNCACHED_MANY] / cpu[BARE], 5),
+        Figure(f"uncached, {MANY:,} ÷ {FEW:,} sessions", cpu[UNCACHED_MANY] / cpu[UNCACHED_FEW], 1.3),
+    ]
+
+
+def say(text: str) -> None:
+    """How far it is, on standard error."""
+    print(f"{text} …", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
