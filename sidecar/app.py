@@ -68,7 +68,10 @@ class Services:
 async def services(
     settings: Settings, clock: Clock | None = None, passwords: Passwords | None = None
 ) -> AsyncIterator[Services]:
-    """Opens the store and makes what works on it. Raises StoreUnusable, StoreUnavailable."""
+    """Opens the store and makes what works on it; who signs tokens starts the keys.
+
+    Raises StoreUnusable, StoreUnavailable.
+    """
     clock = clock or SystemClock()
     passwords = passwords or Passwords()
     metrics = Metrics()
@@ -77,7 +80,6 @@ async def services(
     try:
         revocations = Revocations(store.changes, clock)
         keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
-        await keys.start()
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords)
     finally:
@@ -103,18 +105,33 @@ class Application:
         try:
             sessions = await store.sessions.purge(now=now, unused_since=unused_since)
             api_keys = await store.api_keys.purge(now=now)
+            access_keys = await store.access_keys.purge(now=now)
             signing_keys = await store.signing_keys.purge(now=now)
         except StoreUnavailable as error:
             log.warning("purge_failed", error=str(error))
             return
-        log.debug("purged", sessions=sessions, api_keys=api_keys, signing_keys=signing_keys)
+        log.debug(
+            "purged",
+            sessions=sessions,
+            api_keys=api_keys,
+            access_keys=access_keys,
+            signing_keys=signing_keys,
+        )
 
 
 def _auth_listener(parts: Services) -> Entrance:
     settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
     sign_in = SignIn(store.users, parts.passwords, SignInLimits(settings.limits, clock, metrics), metrics)
     users = RememberedUsers(store.users, parts.revocations, metrics)
-    by_session = SessionAuthenticator(store.sessions, users, parts.keys, clock, settings.session.idle_timeout)
+    usage = UsageRecorder(store.sessions, store.api_keys, clock, settings.session.touch_interval)
+    by_session = SessionAuthenticator(
+        sessions=store.sessions,
+        users=users,
+        keys=parts.keys,
+        usage=usage,
+        clock=clock,
+        idle_timeout=settings.session.idle_timeout,
+    )
     trusted = TrustedProxies(settings.server.trusted_proxies)
     redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
     cookie = SessionCookie(settings.session)
@@ -127,8 +144,8 @@ def _auth_listener(parts: Services) -> Entrance:
         disabled_apps=DisabledApps(store.apps, parts.revocations),
         cache=IdentityCache(clock, parts.revocations, metrics),
         revocations=parts.revocations,
-        usage=UsageRecorder(store.sessions, store.api_keys, clock, settings.session.touch_interval),
-        lifetime=parts.sessions,
+        usage=usage,
+        clock=clock,
         identity_headers=IdentityHeaders(settings.identity_headers),
         redirects=redirects,
         cookie=cookie,

@@ -1,24 +1,21 @@
-"""Which apps are disabled: nobody enters a disabled one."""
+"""Which apps are disabled: a rule that demands a sign-in lets nobody into a disabled one."""
 
 from __future__ import annotations
 
 from sidecar.ports import AppStore
-from sidecar.revocation import Revocations
+from sidecar.revocation import Reread, Revocations
 
 
 class DisabledApps:
-    """The ids of disabled apps, read again when one was changed."""
+    """The ids of disabled apps."""
 
     def __init__(self, store: AppStore, revocations: Revocations) -> None:
         self._store = store
-        self._revocations = revocations
-        self._ids: frozenset[str] = frozenset()
-        self._read_in = -1
+        self._ids = Reread(revocations, self._read)
 
     async def holds(self, app_id: str) -> bool:
         """Whether the app is disabled. An app that the store does not know is not."""
-        if not self._revocations.is_current(None, self._read_in):
-            generation = self._revocations.generation
-            self._ids = frozenset(app.id for app in await self._store.list() if app.disabled)
-            self._read_in = generation
-        return app_id in self._ids
+        return app_id in await self._ids.value()
+
+    async def _read(self) -> frozenset[str]:
+        return frozenset(app.id for app in await self._store.list() if app.disabled)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
@@ -17,7 +18,7 @@ MOST_ENTRIES = 32_768
 """Of each cache."""
 
 LONGEST_CREDENTIAL = 4096
-"""Bytes; a longer one is looked up every time, so that the cache is bounded in bytes too."""
+"""Bytes; a longer one is looked up every time: entries have 2 KiB as a rule, and 20 KiB at most."""
 
 Key = tuple[str, str, bytes]
 K = TypeVar("K")
@@ -71,11 +72,11 @@ class IdentityCache:
         return (
             self._revocations.is_current(verified.identity.user_id, entry.generation)
             and self._clock.monotonic() < entry.until
-            and is_live(verified, self._clock.now())
+            and _is_live(verified, self._clock.now())
         )
 
 
-def is_live(verified: Verified, now: float) -> bool:
+def _is_live(verified: Verified, now: float) -> bool:
     """Whether it has neither expired nor been unused for too long."""
     if verified.identity.expires_at is not None and now >= verified.identity.expires_at:
         return False
@@ -110,6 +111,26 @@ class RememberedUsers:
     def _is_true(self, entry: tuple[User, int]) -> bool:
         user, generation = entry
         return self._revocations.is_current(user.id, generation)
+
+
+class SingleFlight(Generic[V]):
+    """Asks once for all who ask for the same at the same time. One who goes away stops nobody else's."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, asyncio.Task[V]] = {}
+
+    async def run(self, key: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V:
+        """What `ask` returns or raises, asked by whoever was first."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.create_task(ask())
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, key: Hashable, done: asyncio.Task[V]) -> None:
+        del self._flights[key]
+        if not done.cancelled():
+            done.exception()  # seen, also where everybody who asked has gone
 
 
 class _Counted(LRUCache[K, V]):

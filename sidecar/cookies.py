@@ -13,11 +13,12 @@ class SessionCookie:
         domain = f"; Domain={settings.cookie_domain}" if settings.cookie_domain else ""
         secure = "; Secure" if settings.cookie_secure else ""
         same_site = settings.cookie_same_site.capitalize()
+        self._idle_timeout = settings.idle_timeout
         self._attributes = f"; Path=/{domain}; HttpOnly{secure}; SameSite={same_site}".encode("ascii")
 
-    def keep(self, secret: bytes, seconds: float) -> bytes:
-        """Keeps the session for as long as it lives unless it is used again."""
-        return self._set(secret, int(seconds))
+    def keep(self, secret: bytes, expires_at: float, now: float) -> bytes:
+        """Keeps a session that is used now for as long as it lives unless it is used again."""
+        return self._set(secret, int(min(self._idle_timeout, expires_at - now)))
 
     def forget(self) -> bytes:
         """Removes it."""

@@ -54,11 +54,11 @@ def _from_authorization(headers: Headers, forms: frozenset[Form]) -> Credential 
         return None
     if len(values) > 1:
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
-    scheme, _, value = values[0].partition(b" ")
+    scheme, *value = values[0].split(maxsplit=1) or (b"",)
     form = _AUTHORIZATION_FORMS.get(scheme.lower())
     if form is None or form not in forms:
         return None
-    return _token(form, value.strip(b" "))
+    return _token(form, b"".join(value).rstrip())
 
 
 def _from_api_key(headers: Headers) -> Credential | None:

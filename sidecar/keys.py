@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sidecar.errors import InvalidToken
 from sidecar.model import SigningKey
 from sidecar.ports import Clock, SigningKeyStore
-from sidecar.revocation import Revocations
+from sidecar.revocation import Reread, Revocations
 from sidecar.settings import Tokens
 
 SESSION_TOKEN = "session+jwt"
@@ -58,14 +58,18 @@ class _Key:
     """A key as PyJWT takes it: prepared once, since reading PEM costs more than signing."""
 
     stored: SigningKey
-    signing: Any
-    verifying: Any
+    signing: Any = field(repr=False)
+    verifying: Any = field(repr=False)
 
     @classmethod
     def of(cls, stored: SigningKey) -> _Key:
         signing = jwt.get_algorithm_by_name(stored.algorithm).prepare_key(stored.private)
         verifying = signing if stored.algorithm == _SYMMETRIC else signing.public_key()
         return cls(stored, signing, verifying)
+
+    def is_current(self, now: float) -> bool:
+        """Whether a token that it signed may still be in force."""
+        return self.stored.verifies_until is None or now < self.stored.verifies_until
 
     def public(self) -> dict[str, str]:
         """The public half as a JWK."""
@@ -80,11 +84,9 @@ class KeyRing:
         self, store: SigningKeyStore, revocations: Revocations, clock: Clock, settings: Tokens
     ) -> None:
         self._store = store
-        self._revocations = revocations
         self._clock = clock
         self._settings = settings
-        self._keys: dict[str, _Key] = {}
-        self._read_in = -1
+        self._keys = Reread(revocations, self._read)
 
     async def start(self) -> None:
         """Makes the first key where there is none, and a new one where the algorithm was changed."""
@@ -98,12 +100,12 @@ class KeyRing:
         """Signs with a new key from now on; the old one verifies until its last token has expired."""
         key = new_key(self._settings.algorithm, self._clock.now())
         await self._store.rotate(key, verifies_until=self._clock.now() + self._settings.lifetime)
-        self._read_in = -1
+        self._keys.forget()
         return key
 
     async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> str:
         """A token of this `typ`, with the registered claims added; it ends at `not_after` at the latest."""
-        key = next(iter((await self._current()).values()))
+        key, *_ = await self._current()
         now = int(self._clock.now())
         registered = {
             "iss": self._settings.issuer,
@@ -119,10 +121,10 @@ class KeyRing:
         """The claims of a token of this `typ` that we signed for our audience and that is in force.
 
         Raises InvalidToken. What PyJWT would let pass is refused before it is asked: padding, duplicate
-        members, another `typ`, and (in older versions) `crit`.
+        members in the header, another `typ`, and (in older versions) `crit`.
         """
         header = token_header(token)
-        key = (await self._current()).get(str(header.get("kid")))
+        key = next((key for key in await self._current() if key.stored.id == header.get("kid")), None)
         if key is None:
             raise InvalidToken("no key of ours signed it")
         if header.get("typ") != kind or "crit" in header:
@@ -134,17 +136,15 @@ class KeyRing:
 
     async def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public keys (RFC 7517)."""
-        keys = (await self._current()).values()
-        return {"keys": [key.public() for key in keys if key.stored.algorithm != _SYMMETRIC]}
+        return {"keys": [key.public() for key in await self._current() if key.stored.algorithm != _SYMMETRIC]}
 
-    async def _current(self) -> dict[str, _Key]:
-        await self._revocations.look()
-        if not self._revocations.is_current(None, self._read_in):
-            generation = self._revocations.generation
-            stored = await self._store.list(now=self._clock.now())
-            self._keys = {key.id: self._keys.get(key.id) or _Key.of(key) for key in stored}
-            self._read_in = generation
-        return self._keys
+    async def _current(self) -> list[_Key]:
+        """Those that verify now, the signing one first."""
+        now = self._clock.now()
+        return [key for key in await self._keys.value() if key.is_current(now)]
+
+    async def _read(self) -> list[_Key]:
+        return [_Key.of(stored) for stored in await self._store.list(now=self._clock.now())]
 
     def _decoded(self, token: bytes, key: _Key) -> dict[str, Any]:
         try:

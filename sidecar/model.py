@@ -70,27 +70,27 @@ class Reason(StrEnum):
 class Headers:
     """Header lines as they came, names in lower case. Looking one up never picks one of two."""
 
-    __slots__ = ("_first", "lines")
+    __slots__ = ("_by_name", "lines")
 
     def __init__(self, lines: HeaderLines) -> None:
         self.lines = lines
-        self._first = dict(lines)
+        self._by_name = dict(lines)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of this header, in the order of its lines."""
-        if name not in self._first:
+        if name not in self._by_name:
             return []
-        if len(self._first) == len(self.lines):
-            return [self._first[name]]
+        if len(self._by_name) == len(self.lines):
+            return [self._by_name[name]]
         return [value for each, value in self.lines if each == name]
 
     def optional(self, name: bytes) -> bytes | None:
         """The value, or None where there is no such line. Raises RequestRefused on two lines."""
-        if name not in self._first:
+        if name not in self._by_name:
             return None
-        if len(self._first) != len(self.lines) and len(self.all(name)) > 1:
+        if len(self._by_name) != len(self.lines) and len(self.all(name)) > 1:
             raise RequestRefused(Reason.REPEATED_METADATA)
-        return self._first[name]
+        return self._by_name[name]
 
     def only(self, name: bytes) -> bytes:
         """The value of a header that must be there once, with a value; else RequestRefused."""
@@ -227,20 +227,20 @@ class Identity:
         )
 
 
+@dataclass(slots=True)
 class Usage:
     """When a session or an API key was last used, as this process knows it.
 
-    The one value here that changes: every check that shares a cached identity shares its usage, so
-    that one of many concurrent checks writes it down.
+    The one value here that changes: every check of a session shares its usage, so that one of many
+    concurrent checks writes it down, and a use that could not be written is not lost.
     """
 
-    __slots__ = ("apps", "form", "id", "last_used_at")
-
-    def __init__(self, form: Form, id: str, last_used_at: float, apps: frozenset[str] = frozenset()) -> None:
-        self.form = form
-        self.id = id
-        self.last_used_at = last_used_at
-        self.apps = set(apps)
+    id: str
+    is_session: bool
+    last_used_at: float
+    apps: set[str] = field(default_factory=set)
+    not_before: float = 0.0
+    """When a first use in an app is tried again, after the store could not write it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from sidecar.apps import DisabledApps
 from sidecar.caching import IdentityCache, Known
@@ -41,19 +40,13 @@ from sidecar.model import (
     Verified,
 )
 from sidecar.policy import Policy, Rule
-from sidecar.ports import Authenticator, Gateway
+from sidecar.ports import Authenticator, Clock, Gateway
 from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.trust import TrustedProxies
 from sidecar.usage import UsageRecorder
 
 _CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
-
-
-class Lifetime(Protocol):
-    """How long a session that is used now goes on living."""
-
-    def seconds_left_of(self, expires_at: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Pipeline:
     cache: IdentityCache
     revocations: Revocations
     usage: UsageRecorder
-    lifetime: Lifetime
+    clock: Clock
     identity_headers: IdentityHeaders
     redirects: Redirects
     cookie: SessionCookie
@@ -94,6 +87,8 @@ class Pipeline:
 
     async def _judged(self, request: CheckRequest, original: OriginalRequest, rule: Rule) -> Decision:
         try:
+            # First of all: while the store does not answer, nobody is told to sign in again.
+            await self.revocations.look()
             credential = presented(request.headers, rule.forms, self.cookie.name)
             if credential is None:
                 return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
@@ -116,7 +111,6 @@ class Pipeline:
         self, credential: Credential, original: OriginalRequest, rule: Rule
     ) -> Known | Rejected:
         """The first answer of those that the rule lets vouch and that take this form of credential."""
-        await self.revocations.look()
         for name, authenticator in self.authenticators.items():
             if name not in rule.authenticators or credential.form not in authenticator.forms:
                 continue
@@ -150,13 +144,13 @@ class Pipeline:
         expires_at = verified.identity.expires_at
         if credential.form is not Form.COOKIE or expires_at is None:
             return ()
-        return (self.cookie.keep(credential.value, self.lifetime.seconds_left_of(expires_at)),)
+        return (self.cookie.keep(credential.value, expires_at, self.clock.now()),)
 
     def _challenge(
         self, reason: Reason, request: CheckRequest, original: OriginalRequest, rule: Rule
     ) -> Challenge:
         schemes = tuple(scheme for form, scheme in _CHALLENGES.items() if form in rule.forms)
-        if not _is_navigation(request.headers, original):
+        if Form.COOKIE not in rule.forms or not _is_navigation(request.headers, original):
             return Challenge(reason, schemes=schemes or ("Bearer",))
         return Challenge(reason, login_url=self.redirects.sign_in_at(original.url, rule.login_url))
 

@@ -181,6 +181,8 @@ class AccessKeyStore(Protocol):
 
     async def revoke(self, key_ids: Iterable[str]) -> int: ...
 
+    async def purge(self, *, now: float) -> int: ...
+
 
 class AppStore(Protocol):
     """Applications that rules name."""

@@ -19,7 +19,7 @@ class Redirects:
     def __init__(self, public_url: str, allowed: Iterable[str], login_url: str = "") -> None:
         self.public_url = public_url
         self.default = f"{public_url}/login"
-        self._login_url = login_url or self.default + "?rd={rd}"
+        self._login_url = login_url
         self._allowed = tuple(HostPattern.parse(host) for host in (urlsplit(public_url).netloc, *allowed))
 
     def checked(self, address: str) -> str:
@@ -39,7 +39,8 @@ class Redirects:
 
     def sign_in_at(self, back_to: str, rule_login_url: str = "") -> str:
         """The sign-in page's address that leads back, where going back there is allowed."""
-        template = rule_login_url or self._login_url
-        if not self.allows(back_to):
-            return template.replace("?rd={rd}", "").replace("{rd}", "")
-        return template.replace("{rd}", quote(back_to, safe=""))
+        allowed = back_to if self.allows(back_to) else ""
+        elsewhere = rule_login_url or self._login_url
+        if elsewhere:
+            return elsewhere.replace("{rd}", quote(allowed, safe=""))
+        return f"{self.default}?rd={quote(allowed, safe='')}" if allowed else self.default

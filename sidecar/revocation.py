@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
 import structlog
 
 from sidecar.errors import StoreUnavailable
@@ -17,6 +20,8 @@ LONGEST_BLINDNESS = 1.0
 _MOST_USERS = 10_000
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Revocations:
@@ -74,3 +79,26 @@ class Revocations:
             self._users.clear()
         else:
             self._users.update(dict.fromkeys(changes.users, self.generation))
+
+
+class Reread(Generic[T]):
+    """What concerns everybody: read once, and again when something that does was changed."""
+
+    def __init__(self, revocations: Revocations, read: Callable[[], Awaitable[T]]) -> None:
+        self._revocations = revocations
+        self._read = read
+        self._read_in = -1
+        self._value: T
+
+    async def value(self) -> T:
+        """As the store had it less than a second ago. Raises StoreUnavailable."""
+        await self._revocations.look()
+        if not self._revocations.is_current(None, self._read_in):
+            generation = self._revocations.generation
+            self._value = await self._read()
+            self._read_in = generation
+        return self._value
+
+    def forget(self) -> None:
+        """Reads it again the next time: this process has just changed it itself."""
+        self._read_in = -1

@@ -43,14 +43,6 @@ class Sessions:
         await self._store.add(session)
         return NewSession(session, secret)
 
-    def seconds_left(self, session: Session) -> float:
-        """How long it lives unless it is used again."""
-        return self.seconds_left_of(session.expires_at)
-
-    def seconds_left_of(self, expires_at: float) -> float:
-        """The same for a session that is in use now and ends at `expires_at` at the latest."""
-        return max(0.0, min(self._settings.idle_timeout, expires_at - self._clock.now()))
-
     async def token(self, session: Session, user: User) -> str:
         """A JWT for the session. It opens what the session opens, and ends with it at the latest."""
         claims = {

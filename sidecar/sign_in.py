@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from sidecar.errors import Throttled
+from sidecar.credentials import id_of_secret
+from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import SignInLimits
 from sidecar.model import IPAddress, Reason, Rejected, User
+from sidecar.names import LONGEST as LONGEST_NAME
 from sidecar.names import sign_in_key
 from sidecar.passwords import LONGEST, Passwords
 from sidecar.ports import UserStore
@@ -35,36 +37,51 @@ class SignIn:
         """As `verify`, and counted against the rate of this client's sign-ins."""
         try:
             self._limits.count_attempt(client_network(client))
-        except Throttled:
-            self._attempts.labels("rate_limited").inc()
+        except Throttled as throttled:
+            self._attempts.labels(throttled.reason).inc()
             raise
         return await self.verify(name, password, client)
 
     async def verify(self, name: str, password: str, client: IPAddress) -> User | Rejected:
-        """The user, or why not. Raises Throttled (banned), Overloaded, StoreUnavailable."""
+        """The user, or why not. Raises Throttled, Overloaded, StoreUnavailable."""
         network = client_network(client)
-        user = await self._users.find_by_sign_in_name(name)
-        key = str(user.id) if user else f"unknown:{sign_in_key(name)}"
+        user = await self._users.find_by_sign_in_name(name) if len(name) <= LONGEST_NAME else None
+        key = str(user.id) if user else _unknown(name)
         try:
-            self._limits.refuse_banned(network, key)
-        except Throttled:
-            self._attempts.labels("banned").inc()
+            with self._limits.checking(network, key):
+                answer = await self._answer(user, password)
+        except Throttled as throttled:
+            self._attempts.labels(throttled.reason).inc()
             raise
-        result = await self._result(user, password)
+        result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
         if result is Reason.WRONG_PASSWORD:
             self._limits.count_failure(network, key)
         self._attempts.labels(result).inc()
         log.info("sign_in", result=str(result), user_id=user.id if user else None, client=str(client))
-        if user is None or result is not Reason.AUTHENTICATED:
-            return Rejected(result)
-        return user
+        return answer
 
-    async def _result(self, user: User | None, password: str) -> Reason:
+    async def _answer(self, user: User | None, password: str) -> User | Rejected:
         stored = await self._users.password_hash(user.id) if user else ""
-        if len(password) > LONGEST or not await self._passwords.verify(stored, password):
-            return Reason.WRONG_PASSWORD
-        if user is None or user.disabled:
-            return Reason.USER_DISABLED
+        if len(password) > LONGEST or not await self._passwords.verify(stored, password) or user is None:
+            return Rejected(Reason.WRONG_PASSWORD)
+        # The password may have been changed, and the user disabled, while it was hashed.
+        if await self._users.password_hash(user.id) != stored:
+            return Rejected(Reason.WRONG_PASSWORD)
+        now = await self._users.find(user.id)
+        if now is None or now.disabled:
+            return Rejected(Reason.USER_DISABLED)
         if self._passwords.is_outdated(stored):
+            await self._rehash(now, stored, password)
+        return now
+
+    async def _rehash(self, user: User, stored: str, password: str) -> None:
+        """The next sign-in tries again where this one cannot: nobody is refused for it."""
+        try:
             await self._users.rehash_password(user.id, stored, await self._passwords.hash(password))
-        return Reason.AUTHENTICATED
+        except (StoreUnavailable, Overloaded) as error:
+            log.warning("rehash_failed", user_id=user.id, error=str(error))
+
+
+def _unknown(name: str) -> str:
+    """A name that nobody has, under which its failures are counted: of one length, whatever was typed."""
+    return f"unknown:{id_of_secret(sign_in_key(name[: LONGEST_NAME + 1]).encode('utf-8', 'replace'))}"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import structlog
+from cachetools import LRUCache
 
 from sidecar.errors import StoreUnavailable
-from sidecar.model import Form, Usage
+from sidecar.model import ApiKey, Session, Usage
 from sidecar.ports import ApiKeyStore, Clock, SessionStore
+
+_MOST_SESSIONS = 65_536
 
 log = structlog.get_logger(__name__)
 
 
 class UsageRecorder:
-    """Writes uses down: once per interval, and the first use in each app at once.
+    """Writes uses down: once per interval, and the first use of a session in each app at once.
 
-    A note that cannot be written never refuses anybody: this process goes on with what it knows.
+    A note that cannot be written refuses nobody: this process remembers it, and goes by what it knows.
     """
 
     def __init__(self, sessions: SessionStore, api_keys: ApiKeyStore, clock: Clock, interval: float) -> None:
@@ -22,26 +25,46 @@ class UsageRecorder:
         self._api_keys = api_keys
         self._clock = clock
         self._interval = interval
+        self._known: LRUCache[str, Usage] = LRUCache(_MOST_SESSIONS)
+
+    def of_session(self, session: Session) -> Usage:
+        """What is known of the session's use, here and in the store: one value for all its credentials."""
+        usage = self._known.get(session.id)
+        if usage is None:
+            usage = self._known[session.id] = Usage(
+                session.id, is_session=True, last_used_at=session.last_used_at
+            )
+        usage.last_used_at = max(usage.last_used_at, session.last_used_at)
+        usage.apps |= session.apps
+        return usage
+
+    @staticmethod
+    def of_api_key(key: ApiKey) -> Usage:
+        """The same of an API key."""
+        return Usage(key.id, is_session=False, last_used_at=key.last_used_at or float("-inf"))
 
     async def note(self, usage: Usage, app: str) -> bool:
         """True where this was the use that extended the session: its cookie is to be refreshed."""
         now = self._clock.now()
-        new_app = app if app not in usage.apps else ""
-        unused_since = now - self._interval
-        if usage.last_used_at > unused_since and not new_app:
+        is_due = usage.last_used_at <= now - self._interval
+        new_app = app if usage.is_session and app not in usage.apps and now >= usage.not_before else ""
+        if not is_due and not new_app:
             return False
         # Before anything is awaited: of the checks that run at once, the first one writes.
-        if usage.last_used_at <= unused_since:
+        if is_due:
             usage.last_used_at = now
         if new_app:
             usage.apps.add(new_app)
-        return await self._written(usage, now, unused_since, new_app)
-
-    async def _written(self, usage: Usage, now: float, unused_since: float, app: str) -> bool:
         try:
-            if usage.form is Form.API_KEY:
-                return await self._api_keys.touch(usage.id, now=now, unused_since=unused_since)
-            return await self._sessions.touch(usage.id, now=now, unused_since=unused_since, app=app)
+            return await self._write(usage, now, new_app)
         except StoreUnavailable as error:
             log.warning("use_not_written", id=usage.id, error=str(error))
-            return False
+            usage.apps.discard(new_app)
+            usage.not_before = now + self._interval
+            return is_due
+
+    async def _write(self, usage: Usage, now: float, app: str) -> bool:
+        unused_since = now - self._interval
+        if usage.is_session:
+            return await self._sessions.touch(usage.id, now=now, unused_since=unused_since, app=app)
+        return await self._api_keys.touch(usage.id, now=now, unused_since=unused_since)

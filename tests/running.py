@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,20 @@ class CountingHasher(PasswordHasher):
 
 
 CHEAP = CountingHasher()
+
+
+class WaitingHasher(CountingHasher):
+    """Stands still in the middle of a check until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+        self.has_begun.set()
+        assert self.go_on.wait(30)
+        return super().verify(hash, password)
 
 
 @dataclass
@@ -128,6 +143,7 @@ class Running:
         peer: str | None = "127.0.0.1",
         listener: str = "auth",
         hosts: Sequence[bytes] = (b"127.0.0.1:9000",),
+        goes_away: bool = False,
     ) -> Answer:
         """One request. `peer` None: over a unix socket; empty: a connection that is already gone."""
         raw_path, _, query = path.partition("?")
@@ -148,6 +164,8 @@ class Running:
         answer = Answer()
 
         async def receive() -> dict[str, Any]:
+            if goes_away:
+                return {"type": "http.disconnect"}
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
@@ -243,9 +261,12 @@ class Running:
 
 
 @asynccontextmanager
-async def running(path: Path, tables: dict[str, Any] | None = None) -> AsyncIterator[Running]:
-    """The application over a new store in this directory. `tables` as in the settings file."""
+async def running(
+    path: Path, tables: dict[str, Any] | None = None, hasher: PasswordHasher | None = None
+) -> AsyncIterator[Running]:
+    """The application over the store in this directory. `tables` as in the settings file."""
     settings: Settings = parse({"store": {"url": f"sqlite:///{path}/sidecar.db"}, **(tables or {})})
     clock = ManualClock()
-    async with services(settings, clock, passwords=Passwords(CHEAP)) as parts:
+    async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
+        await parts.keys.start()
         yield Running(parts, clock)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from sidecar.clock import SystemClock
 from sidecar.credentials import id_of_secret
 from sidecar.model import Account, ApiKey, App, UserChange
 from sidecar.revocation import LOOK_EVERY
 from tests.conftest import Start
-from tests.running import CHEAP, GATEWAYS, Line, Original, Running, running
+from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Original, Running, WaitingHasher, running
 
 PASSWORD = "correct horse"
+BASIC = (b"authorization", b"Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==")
 
 Ending = Callable[[Running, int], Awaitable[None]]
 
@@ -282,17 +285,16 @@ async def test_g84_a_session_that_is_begun_after_a_refusal_is_good_at_once(sidec
 async def test_the_hash_of_a_basic_password_is_not_computed_at_every_check(start: Start) -> None:
     async with start({"authenticators": {"basic": {"enabled": True}}}) as sidecar:
         alice = await sidecar.add_user(password=PASSWORD)
-        basic = (b"authorization", b"Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==")
         before = CHEAP.computed
         for _ in range(5):
-            assert (await sidecar.check("nginx", [basic])).status == 200
+            assert (await sidecar.check("nginx", [BASIC])).status == 200
         assert CHEAP.computed == before + 1
         sidecar.clock.advance(60)
-        assert (await sidecar.check("nginx", [basic])).status == 200
+        assert (await sidecar.check("nginx", [BASIC])).status == 200
         assert CHEAP.computed == before + 2
         await sidecar.store.users.set_password_hash(alice.id, CHEAP.hash("another one"), now=0.0, by="test")
         sidecar.clock.advance(1)
-        assert (await sidecar.check("nginx", [basic])).reason == "wrong_password"
+        assert (await sidecar.check("nginx", [BASIC])).reason == "wrong_password"
 
 
 # --- faults --------------------------------------------------------------------------------------
@@ -315,6 +317,15 @@ async def test_a_store_that_cannot_be_read_is_an_outage_after_a_second_and_no_re
     assert (await sidecar.ask("GET", "/healthz", listener="admin")).status == 200
 
 
+@pytest.mark.parametrize("gateway", GATEWAYS)
+async def test_in_an_outage_nobody_is_told_to_sign_in(sidecar: Running, gateway: str) -> None:
+    await sidecar.store.close()
+    sidecar.clock.advance(1)
+    for lines in ([], BROWSER, [(b"authorization", b"Bearer junk")], [(b"cookie", b"__Host-sidecar=x")]):
+        answer = await sidecar.check(gateway, lines)
+        assert (answer.status, answer.all("Location"), answer.all("X-Auth-Login-URL")) == (503, [], [])
+
+
 async def test_an_outage_leaves_public_and_deny_rules_alone(start: Start) -> None:
     rules = [{"paths": ["/public"], "access": "public"}, {"access": "deny"}]
     async with start({"rules": rules}) as sidecar:
@@ -326,18 +337,95 @@ async def test_an_outage_leaves_public_and_deny_rules_alone(start: Start) -> Non
         assert (await sidecar.check("nginx", [session])).reason == "rule_denies"
 
 
-async def test_a_use_that_cannot_be_written_refuses_nobody(sidecar: Running, tmp_path: Path) -> None:
-    session = await sidecar.session(await sidecar.add_user())
-    assert (await sidecar.check("nginx", [session])).status == 200
-    with sqlite3.connect(tmp_path / "sidecar.db") as other:
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Somebody else writes, and does not come to an end."""
+    with closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_a_use_that_cannot_be_written_refuses_nobody(start: Start, tmp_path: Path) -> None:
+    async with start({"rules": [{"app": "shop"}]}) as sidecar:
+        alice = await sidecar.add_user()
+        session = await sidecar.session(alice)
+        assert (await sidecar.check("nginx", [session])).status == 200
+        with locked(tmp_path / "sidecar.db"):
+            for _ in range(3):
+                sidecar.clock.advance(55 * 60)
+                answer = await sidecar.check("nginx", [session])
+                assert answer.status == 200
+                assert "; Max-Age=3600;" in answer.one("Set-Cookie")
+        # Nothing is remembered any more but the use itself, which the store still knows nothing of.
+        await sidecar.set_role("unrelated")
+        sidecar.clock.advance(1)
+        assert (await sidecar.check("nginx", [session])).status == 200
+        sidecar.clock.advance(60)
+        assert (await sidecar.check("nginx", [session])).all("Set-Cookie")
+        (stored,) = await sidecar.store.sessions.list(alice.id)
+        assert stored.last_used_at == sidecar.clock.now()
+
+
+async def test_a_first_use_in_an_app_that_could_not_be_written_is_written_later(
+    start: Start, tmp_path: Path
+) -> None:
+    async with start({"rules": [{"app": "shop"}]}) as sidecar:
+        alice = await sidecar.add_user()
+        session = await sidecar.session(alice)
+        with locked(tmp_path / "sidecar.db"):
+            assert (await sidecar.check("nginx", [session])).status == 200
+        assert (await sidecar.check("nginx", [session])).status == 200
+        (stored,) = await sidecar.store.sessions.list(alice.id)
+        assert stored.apps == set()
+        sidecar.clock.advance(60)
+        assert (await sidecar.check("nginx", [session])).status == 200
+        (stored,) = await sidecar.store.sessions.list(alice.id)
+        assert stored.apps == {"shop"}
+
+
+async def test_an_api_key_has_no_apps_and_its_use_is_written_once_in_an_interval(start: Start) -> None:
+    async with start({"rules": [{"app": "shop"}]}) as sidecar:
+        alice = await sidecar.add_user()
+        key = (b"x-api-key", await sidecar.api_key(alice))
         for _ in range(3):
-            sidecar.clock.advance(55 * 60)
-            answer = await sidecar.check("nginx", [session])
-            assert (answer.status, answer.all("Set-Cookie")) == (200, [])
-    other.close()
-    sidecar.clock.advance(60)
-    assert (await sidecar.check("nginx", [session])).all("Set-Cookie")
+            assert (await sidecar.check("nginx", [key])).status == 200
+        assert written("api_keys.touch") + "1.0" in await sidecar.metrics()
+
+
+def written(operation: str) -> str:
+    return f'sidecar_store_operations_total{{backend="sqlite",operation="{operation}",result="ok"}} '
+
+
+async def test_a_hash_that_cannot_be_renewed_refuses_nobody(start: Start, tmp_path: Path) -> None:
+    async with start({"authenticators": {"basic": {"enabled": True}}}) as sidecar:
+        alice = await sidecar.add_user()
+        old = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD)
+        await sidecar.store.users.set_password_hash(alice.id, old, now=0.0, by="test")
+        with locked(tmp_path / "sidecar.db"):
+            assert (await sidecar.check("nginx", [BASIC])).status == 200
+
+
+async def test_concurrent_checks_of_one_password_hash_it_once(start: Start) -> None:
+    async with start({"authenticators": {"basic": {"enabled": True}}}) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        before = CHEAP.computed
+        answers = await asyncio.gather(*(sidecar.check("nginx", [BASIC]) for _ in range(60)))
+        assert {answer.status for answer in answers} == {200}
+        assert CHEAP.computed == before + 1
+
+
+async def test_one_who_goes_away_stops_no_check_of_others(tmp_path: Path) -> None:
+    hasher = WaitingHasher()
+    async with running(tmp_path, {"authenticators": {"basic": {"enabled": True}}}, hasher) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        first = asyncio.create_task(sidecar.check("nginx", [BASIC]))
+        assert await asyncio.to_thread(hasher.has_begun.wait, 30)
+        second = asyncio.create_task(sidecar.check("nginx", [BASIC]))
+        await asyncio.sleep(0)
+        first.cancel()
+        hasher.go_on.set()
+        assert (await second).status == 200
+        assert hasher.computed == 1
 
 
 @pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])

@@ -199,6 +199,26 @@ async def test_a_rotated_key_verifies_until_its_last_token_has_expired(ring: Run
     assert [key.id for key in await ring.store.signing_keys.list(now=ring.clock.now())] == [after.id]
 
 
+async def test_a_retired_key_verifies_nothing_also_where_nobody_reads_the_keys_again(
+    sidecar: Running,
+) -> None:
+    header, claims = await good(sidecar)
+    leaked = await signing_key(sidecar)
+    await sidecar.parts.keys.rotate()
+    forged = jwt.encode({**claims, "exp": claims["exp"] + 10_000}, leaked.private, leaked.algorithm, header)
+    assert await accepts(sidecar, forged)
+    sidecar.clock.advance(3600)
+    assert not await accepts(sidecar, forged)
+    assert leaked.id not in json.dumps(await sidecar.parts.keys.jwks())
+
+
+async def test_no_key_is_in_a_repr(ring: Running) -> None:
+    await ring.token(await ring.add_user())
+    secret = (await signing_key(ring)).private
+    shown = repr(await ring.parts.keys._current()) + repr(await signing_key(ring))
+    assert repr(secret)[2:-1] not in shown
+
+
 async def test_a_key_that_another_process_rotated_is_known_within_a_second(tmp_path: Path) -> None:
     async with running(tmp_path) as first, running(tmp_path) as second:
         alice = await first.add_user()

@@ -156,6 +156,24 @@ async def test_a_form_that_cannot_be_read_is_refused_in_words(sidecar: Running, 
     assert (answer.status, "cannot be read" in answer.text) == (400, True)
 
 
+async def test_a_page_needs_no_address_of_its_visitor(sidecar: Running) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    for lines in ([session], [session, (b"x-forwarded-for", b"junk")]):
+        for path in ("/login", "/logout"):
+            assert (await sidecar.ask("GET", path, lines, peer=None)).status == 200
+    cookie, csrf = await sidecar.form(headers=[session])
+    form = f"username=alice&password=x&csrf={csrf}".encode()
+    refused = await sidecar.ask("POST", "/login", [cookie], form, peer=None)
+    assert (refused.status, "address of the client" in refused.text) == (400, True)
+    assert (await sidecar.ask("POST", "/logout", [cookie], form, peer=None)).status == 303
+
+
+async def test_a_browser_that_goes_away_in_the_middle_of_a_form_is_no_fault(sidecar: Running) -> None:
+    answer = await sidecar.ask("POST", "/login", goes_away=True)
+    assert answer.status == 400
+    assert 'code="500"' not in await sidecar.metrics()
+
+
 async def test_an_outage_is_no_wrong_password_and_clears_no_cookie(sidecar: Running) -> None:
     alice = await sidecar.add_user(password=PASSWORD)
     session = await sidecar.session(alice)

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from tests.conftest import Start
-from tests.running import GATEWAYS, Line, Running
+from tests.running import BROWSER, GATEWAYS, Line, Running
 
 SID = b"__Host-sidecar"
 
@@ -63,6 +63,7 @@ async def test_e52_to_e59_the_session_cookie_is_read_literally(
         pytest.param((b"x-api-key", b""), "malformed_credential", id="an empty key"),
         pytest.param((b"authorization", b"Bearer"), "malformed_credential", id="no token"),
         pytest.param((b"authorization", b"Bearer a b"), "malformed_credential", id="f81 two tokens"),
+        pytest.param((b"authorization", b"Bearer\tjunk"), "invalid_token", id="a tab for a space"),
     ],
 )
 async def test_e60_a_bad_credential_is_refused_and_not_skipped_for_a_good_one(
@@ -179,6 +180,14 @@ async def test_a_form_that_is_taken_but_that_nobody_claims_is_refused(start: Sta
         bearer = (b"authorization", b"Bearer " + await sidecar.token(alice))
         answer = await sidecar.check("nginx", [bearer, (b"x-api-key", await sidecar.api_key(alice))])
         assert (answer.status, answer.reason) == (401, "unknown_credential")
+
+
+async def test_a_browser_is_not_sent_to_a_sign_in_that_would_not_help(start: Start) -> None:
+    rules = {"rules": [{"authenticators": ["basic"]}], "authenticators": {"basic": {"enabled": True}}}
+    async with start(rules) as sidecar:
+        for gateway in GATEWAYS:
+            answer = await sidecar.check(gateway, BROWSER)
+            assert (answer.status, answer.one("WWW-Authenticate")) == (401, 'Basic realm="sidecar"')
 
 
 async def test_scopes_are_those_of_the_key_and_every_one_is_demanded(start: Start) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from sidecar.model import UserChange
 from tests.conftest import Start
-from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Running
+from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Running, WaitingHasher, running
 
 PASSWORD = "correct horse"
 PUBLIC = {
@@ -210,6 +212,48 @@ async def test_a_client_that_guesses_at_many_names_is_banned_for_all_of_them(sta
         assert (await sidecar.sign_in("alice", PASSWORD)).status == 429
         elsewhere = (b"x-forwarded-for", b"198.51.100.1")
         assert (await sidecar.sign_in("alice", PASSWORD, [elsewhere])).status == 303
+
+
+async def test_guesses_at_once_count_as_guesses(start: Start) -> None:
+    async with start({"limits": {"login": "1000/minute", "ban": {"failures": 5}}}) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        guesses = [
+            sidecar.sign_in("alice", f"wrong {number}", [(b"x-forwarded-for", b"192.0.2.%d" % number)])
+            for number in range(30)
+        ]
+        statuses = [answer.status for answer in await asyncio.gather(*guesses)]
+        assert statuses.count(401) == 5
+        assert statuses.count(429) == 25
+        assert (await sidecar.sign_in("alice", PASSWORD)).status == 429
+
+
+async def test_a_sign_in_on_its_way_does_not_survive_a_change_of_the_password(tmp_path: Path) -> None:
+    hasher = WaitingHasher()
+    async with running(tmp_path, hasher=hasher) as sidecar:
+        alice = await sidecar.add_user(password=PASSWORD)
+        waiting = asyncio.create_task(sidecar.sign_in("alice", PASSWORD))
+        assert await asyncio.to_thread(hasher.has_begun.wait, 30)
+        changed = CHEAP.hash("another password")
+        await sidecar.store.users.set_password_hash(alice.id, changed, now=0.0, by="test")
+        hasher.go_on.set()
+        assert (await waiting).status == 401
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "\ufdfa" * 6000], ids=["too long", "a thousand times as long"])
+async def test_any_name_is_refused_and_counted_like_another(start: Start, name: str) -> None:
+    async with start({"limits": {"ban": {"failures": 2}}}) as sidecar:
+        clients = [(b"x-forwarded-for", b"192.0.2.%d" % number) for number in range(3)]
+        assert [(await sidecar.sign_in(name, "x", [client])).status for client in clients] == [401, 401, 429]
+
+
+async def test_a_client_may_try_again_when_its_minute_is_over(start: Start) -> None:
+    async with start({"limits": {"login": "2/minute", "ban": {"failures": 100}}}) as sidecar:
+        statuses = []
+        for seconds in (0, 30, 29, 1):
+            sidecar.clock.advance(seconds)
+            answer = await sidecar.sign_in("alice", "wrong")
+            statuses.append((answer.status, answer.all("Retry-After")))
+        assert statuses == [(401, []), (401, []), (429, ["1"]), (401, [])]
 
 
 async def test_a_ban_leaves_live_sessions_and_keys_alone(start: Start) -> None:

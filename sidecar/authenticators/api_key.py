@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sidecar.credentials import API_KEY_PREFIX, id_of_secret
-from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import ApiKeyStore, Clock, Users
+from sidecar.usage import UsageRecorder
 
 
 class ApiKeyAuthenticator:
@@ -31,4 +32,4 @@ class ApiKeyAuthenticator:
         if user is None or user.disabled:
             return Rejected(Reason.USER_DISABLED)
         identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=key.expires_at)
-        return Verified(identity, Usage(Form.API_KEY, key.id, key.last_used_at or float("-inf")))
+        return Verified(identity, UsageRecorder.of_api_key(key))

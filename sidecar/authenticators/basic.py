@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
+from sidecar.caching import SingleFlight
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, User, Verified
 from sidecar.sign_in import SignIn
 
 
@@ -18,13 +19,17 @@ class BasicAuthenticator:
     def __init__(self, sign_in: SignIn, cache: float) -> None:
         self._sign_in = sign_in
         self._cache = cache
+        self._flights: SingleFlight[User | Rejected] = SingleFlight()
 
     async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate."""
         name, password = _name_and_password(credential.value)
         if not name or not password:
             return Rejected(Reason.MALFORMED_CREDENTIAL)
-        user = await self._sign_in.verify(name, password, client)
+        # A page asks for a dozen things at once, with one password: it is hashed for all of them.
+        user = await self._flights.run(
+            (credential.value, client), lambda: self._sign_in.verify(name, password, client)
+        )
         if isinstance(user, Rejected):
             return user
         return Verified(Identity.of_user(user, self.name), cacheable=self._cache)

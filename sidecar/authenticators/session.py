@@ -5,8 +5,9 @@ from __future__ import annotations
 from sidecar.credentials import API_KEY_PREFIX, id_of_secret
 from sidecar.errors import InvalidToken
 from sidecar.keys import SESSION_TOKEN, KeyRing
-from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Usage, Verified
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Clock, SessionStore, Users
+from sidecar.usage import UsageRecorder
 
 
 class SessionAuthenticator:
@@ -16,43 +17,49 @@ class SessionAuthenticator:
     forms = frozenset({Form.COOKIE, Form.BEARER})
 
     def __init__(
-        self, sessions: SessionStore, users: Users, keys: KeyRing, clock: Clock, idle_timeout: float
+        self,
+        *,
+        sessions: SessionStore,
+        users: Users,
+        keys: KeyRing,
+        usage: UsageRecorder,
+        clock: Clock,
+        idle_timeout: float,
     ) -> None:
         self._sessions = sessions
         self._users = users
         self._keys = keys
+        self._usage = usage
         self._clock = clock
         self._idle_timeout = idle_timeout
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate."""
         if credential.form is Form.COOKIE:
-            return await self._verified(credential.form, id_of_secret(credential.value), "session", None)
+            return await self.of_cookie(credential.value)
         if credential.value.startswith(API_KEY_PREFIX.encode("ascii")):
             return None
         try:
             claims = await self._keys.verify(credential.value, SESSION_TOKEN)
         except InvalidToken:
             return Rejected(Reason.INVALID_TOKEN)
-        return await self._verified(credential.form, str(claims.get("sid")), "token", claims["exp"])
+        return await self._verified(str(claims.get("sid")), "token", claims["exp"])
 
-    async def _verified(
-        self, form: Form, session_id: str, method: str, token_expires_at: float | None
-    ) -> Verified | Rejected:
+    async def of_cookie(self, secret: bytes) -> Verified | Rejected:
+        """Who is signed in with this cookie."""
+        return await self._verified(id_of_secret(secret), "session", float("inf"))
+
+    async def _verified(self, session_id: str, method: str, token_expires_at: float) -> Verified | Rejected:
         session = await self._sessions.find(session_id)
         if session is None:
             return Rejected(Reason.UNKNOWN_SESSION)
+        usage = self._usage.of_session(session)
         now = self._clock.now()
-        if now >= session.expires_at or now >= session.last_used_at + self._idle_timeout:
+        if now >= session.expires_at or now >= usage.last_used_at + self._idle_timeout:
             return Rejected(Reason.SESSION_EXPIRED)
         user = await self._users.find(session.user_id)
         if user is None or user.disabled:
             return Rejected(Reason.USER_DISABLED)
-        expires_at = (
-            session.expires_at if token_expires_at is None else min(session.expires_at, token_expires_at)
-        )
-        return Verified(
-            Identity.of_user(user, method, session_id=session.id, expires_at=expires_at),
-            Usage(form, session.id, session.last_used_at, session.apps),
-            self._idle_timeout,
-        )
+        expires_at = min(session.expires_at, token_expires_at)
+        identity = Identity.of_user(user, method, session_id=session.id, expires_at=expires_at)
+        return Verified(identity, usage, self._idle_timeout)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
-import structlog
-
 from sidecar.model import UNIX_PEER
 from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId
 
@@ -17,8 +15,6 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-log = structlog.get_logger(__name__)
 
 
 class Check(Protocol):
@@ -61,7 +57,7 @@ class Entrance:
             await send(message)
 
         try:
-            if hosts(scope) != 1:
+            if host_lines(scope) != 1:
                 await respond(noting, 400, b"A request names one host.\n")
             else:
                 await self._pages(scope, receive, noting)
@@ -85,7 +81,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def hosts(scope: Scope) -> int:
+def host_lines(scope: Scope) -> int:
     """How many Host lines the request has; more than one is read differently by everybody."""
     return sum(name == b"host" for name, _ in scope["headers"])
 
@@ -102,11 +98,9 @@ def peer_of(scope: Scope) -> str:
     return UNIX_PEER if server and server[1] is None else ""
 
 
-async def respond(
-    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
-    """A whole answer; in plain text unless `headers` say otherwise."""
+async def respond(send: Send, status: int, body: bytes) -> None:
+    """A whole answer in plain text."""
     content_type = (b"content-type", b"text/plain; charset=utf-8")
     length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [content_type, length, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [content_type, length]})
     await send({"type": "http.response.body", "body": body})

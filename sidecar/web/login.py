@@ -116,8 +116,9 @@ class LoginPages:
         begun = await self.sessions.begin(user)
         self.metrics.sessions_created.inc()
         response = RedirectResponse(rd, 303, {"Cache-Control": "no-store"})
-        kept_for = self.sessions.seconds_left(begun.session)
-        response.raw_headers.append((b"set-cookie", self.cookie.keep(begun.secret.encode("ascii"), kept_for)))
+        session = begun.session
+        cookie = self.cookie.keep(begun.secret.encode("ascii"), session.expires_at, session.created_at)
+        response.raw_headers.append((b"set-cookie", cookie))
         return response
 
     async def _revoke_presented(self, request: Request) -> None:
@@ -137,7 +138,7 @@ class LoginPages:
             return None
         if credential is None:
             return None
-        answer = await self.authenticator.authenticate(credential, self._client(request))
+        answer = await self.authenticator.of_cookie(credential.value)
         return answer.identity if isinstance(answer, Verified) else None
 
     def _client(self, request: Request) -> IPAddress:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -40,7 +40,11 @@ def site(routes: Iterable[Route], pages: Pages) -> Starlette:
         message = "If a link led you here, the link is wrong."
         return pages.error(error.status_code, title, message, error.headers)
 
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
     app = Starlette(routes=list(routes))
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(StoreUnavailable, outage)
     app.add_exception_handler(Overloaded, outage)
     app.add_exception_handler(InvalidValue, refused)

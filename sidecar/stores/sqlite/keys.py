@@ -89,6 +89,10 @@ class SqliteAccessKeys:
         """Deletes these keys."""
         return await self._records.revoke("id", key_ids)
 
+    async def purge(self, *, now: float) -> int:
+        """Deletes what expired by `now`."""
+        return await self._records.purge("expires_at <= ?", now)
+
 
 def _access_key(row: Row) -> AccessKey:
     return AccessKey(*row)
