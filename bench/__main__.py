@@ -31,6 +31,7 @@ BARE = "bare ASGI app"
 CACHED_CHECK = f"check, cached ({CACHED} sessions)"
 UNCACHED_FEW = f"check, uncached, {FEW:,} sessions stored"
 UNCACHED_MANY = f"check, uncached, {MANY:,} sessions stored"
+UNCACHED_USER = f"check, its user uncached too, {MANY:,} sessions stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
             Arm(CACHED_CHECK, start(servers.sidecar("cached", few)), CACHED),
             Arm(UNCACHED_FEW, start(servers.sidecar("few", few, "bench.uncached")), FEW),
             Arm(UNCACHED_MANY, start(servers.sidecar("many", many, "bench.uncached")), MANY),
+            Arm(UNCACHED_USER, start(servers.sidecar("user", many, "bench.forgetful")), MANY),
         ]
         runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
         for turn in range(1, ROUNDS + 1):

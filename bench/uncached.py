@@ -1,4 +1,4 @@
-"""The product, remembering one identity only, so that nearly every check asks the store.
+"""The product, remembering one identity only, so that nearly every check looks its session up in the store.
 
 `python -m bench.uncached serve …`, as `python -m sidecar serve …`
 """
@@ -9,5 +9,5 @@ from sidecar import caching
 from sidecar.cli import main
 
 if __name__ == "__main__":
-    caching.MOST_ENTRIES = 1
+    caching.MOST_IDENTITIES = 1
     main(prog_name="sidecar")

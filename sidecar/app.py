@@ -123,7 +123,7 @@ def _auth_listener(parts: Services) -> Entrance:
     settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
     sign_in = SignIn(store.users, parts.passwords, SignInLimits(settings.limits, clock, metrics), metrics)
     users = RememberedUsers(store.users, parts.revocations, metrics)
-    usage = UsageRecorder(store.sessions, store.api_keys, clock, settings.session.touch_interval)
+    usage = UsageRecorder(store.sessions, store.api_keys, settings.session.touch_interval)
     by_session = SessionAuthenticator(
         sessions=store.sessions,
         users=users,
@@ -142,7 +142,7 @@ def _auth_listener(parts: Services) -> Entrance:
         policy=Policy(settings.rules, {name: each.forms for name, each in authenticators.items()}),
         authenticators=authenticators,
         disabled_apps=DisabledApps(store.apps, parts.revocations),
-        cache=IdentityCache(clock, parts.revocations, metrics),
+        cache=IdentityCache(parts.revocations, metrics),
         revocations=parts.revocations,
         usage=usage,
         clock=clock,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from cachetools import LRUCache
 
 from sidecar.model import Credential, HeaderLines, User, Verified
-from sidecar.ports import Clock, Users
+from sidecar.ports import Users
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics
 
-MOST_ENTRIES = 32_768
-"""Of each cache."""
+MOST_IDENTITIES = 32_768
+MOST_USERS = 32_768
 
 LONGEST_CREDENTIAL = 4096
 """Bytes; a longer one is looked up every time: entries have 2 KiB as a rule, and 20 KiB at most."""
@@ -25,16 +24,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is known of a credential: who it is, and the identity headers that say so."""
 
     verified: Verified
     headers: HeaderLines
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     known: Known
     generation: int
     until: float
@@ -47,41 +44,39 @@ class IdentityCache:
     soon as the store says so.
     """
 
-    def __init__(self, clock: Clock, revocations: Revocations, metrics: Metrics) -> None:
-        self._clock = clock
+    def __init__(self, revocations: Revocations, metrics: Metrics) -> None:
         self._revocations = revocations
-        self._entries: _Counted[Key, _Entry] = _Counted("identity", metrics)
+        self._entries: _Counted[Key, _Entry] = _Counted("identity", MOST_IDENTITIES, metrics)
 
-    def get(self, authenticator: str, credential: Credential) -> Known | None:
+    def get(self, authenticator: str, credential: Credential, now: float) -> Known | None:
         """What this authenticator found out about this credential, where it is still true."""
         key = (authenticator, credential.form, credential.value)
-        entry = self._entries.counted(key, self._is_true)
-        return None if entry is None else entry.known
+        entry = self._entries.get(key)
+        if entry is None or not self._is_true(entry, now):
+            self._entries.missed(key)
+            return None
+        self._entries.hit()
+        return entry.known
 
-    def put(self, authenticator: str, credential: Credential, known: Known, generation: int) -> None:
+    def put(
+        self, authenticator: str, credential: Credential, known: Known, now: float, generation: int
+    ) -> None:
         """Remembers it. `generation`: that of the revocations before it was looked up."""
         if len(credential.value) > LONGEST_CREDENTIAL:
             return
-        cacheable = known.verified.cacheable
-        until = float("inf") if cacheable is None else self._clock.monotonic() + cacheable
+        verified = known.verified
+        until = min(verified.identity.expires_at, now + verified.cacheable)
         key = (authenticator, credential.form, credential.value)
         self._entries[key] = _Entry(known, generation, until)
 
-    def _is_true(self, entry: _Entry) -> bool:
+    def _is_true(self, entry: _Entry, now: float) -> bool:
         verified = entry.known.verified
+        usage = verified.usage
         return (
-            self._revocations.is_current(verified.identity.user_id, entry.generation)
-            and self._clock.monotonic() < entry.until
-            and _is_live(verified, self._clock.now())
+            now < entry.until
+            and (usage is None or now < usage.last_used_at + verified.idle_timeout)
+            and self._revocations.is_current(verified.identity.user_id, entry.generation)
         )
-
-
-def _is_live(verified: Verified, now: float) -> bool:
-    """Whether it has neither expired nor been unused for too long."""
-    if verified.identity.expires_at is not None and now >= verified.identity.expires_at:
-        return False
-    usage, idle_timeout = verified.usage, verified.idle_timeout
-    return usage is None or idle_timeout is None or now < usage.last_used_at + idle_timeout
 
 
 class RememberedUsers:
@@ -94,23 +89,20 @@ class RememberedUsers:
     def __init__(self, users: Users, revocations: Revocations, metrics: Metrics) -> None:
         self._users = users
         self._revocations = revocations
-        self._entries: _Counted[int, tuple[User, int]] = _Counted("user", metrics)
+        self._entries: _Counted[int, tuple[User, int]] = _Counted("user", MOST_USERS, metrics)
 
     async def find(self, user_id: int) -> User | None:
-        """The user with this id. Raises StoreUnavailable."""
-        await self._revocations.look()
-        entry = self._entries.counted(user_id, self._is_true)
-        if entry is not None:
+        """The user with this id, by what the revocations' last look found. Raises StoreUnavailable."""
+        entry = self._entries.get(user_id)
+        if entry is not None and self._revocations.is_current(user_id, entry[1]):
+            self._entries.hit()
             return entry[0]
+        self._entries.missed(user_id)
         generation = self._revocations.generation
         user = await self._users.find(user_id)
         if user is not None:
             self._entries[user_id] = (user, generation)
         return user
-
-    def _is_true(self, entry: tuple[User, int]) -> bool:
-        user, generation = entry
-        return self._revocations.is_current(user.id, generation)
 
 
 class SingleFlight(Generic[V]):
@@ -136,8 +128,8 @@ class SingleFlight(Generic[V]):
 class _Counted(LRUCache[K, V]):
     """A bounded cache that the metrics know."""
 
-    def __init__(self, name: str, metrics: Metrics) -> None:
-        super().__init__(MOST_ENTRIES)
+    def __init__(self, name: str, most: int, metrics: Metrics) -> None:
+        super().__init__(most)
         self._hit = (name, "hit")
         self._miss = (name, "miss")
         self._name = (name,)
@@ -145,16 +137,14 @@ class _Counted(LRUCache[K, V]):
         self._evictions = metrics.cache_evictions
         metrics.cache_entries.labels(name).set_function(lambda: len(self))
 
-    def counted(self, key: K, is_true: Callable[[V], bool]) -> V | None:
-        """The entry where it is still true; one that is not is dropped."""
-        entry = self.get(key)
-        if entry is not None and is_true(entry):
-            self._requests.inc(self._hit)
-            return entry
-        if entry is not None:
-            del self[key]
+    def hit(self) -> None:
+        """An entry was there, and true."""
+        self._requests.inc(self._hit)
+
+    def missed(self, key: K) -> None:
+        """It was not: what is there is true no more."""
+        self.pop(key, None)
         self._requests.inc(self._miss)
-        return None
 
     def popitem(self) -> tuple[K, V]:
         """Drops the one that was used longest ago."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote_from_bytes
 
 from sidecar.errors import IdentityTooLarge
@@ -16,39 +17,46 @@ LIMIT = 8192
 """Bytes of identity headers, names and separators included, that an answer may have. A proxy gives an
 answer's head 8 or 16 KiB; an identity that does not fit is refused, never cut."""
 
+_KEPT = 4096
+
+Value = str | tuple[str, ...]
+
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _SAFE_IN_LIST = _SAFE.replace(",", "")
-_PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*")
-_PLAIN_IN_LIST = re.compile(r"[\x21-\x24\x26-\x2b\x2d-\x7e]*")
+_PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*")  # what needs no escaping anywhere, but for a comma in a list
 
 
 class IdentityHeaders:
     """Renders an identity by the configured `header = field`."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = tuple((name.encode("ascii"), field) for name, field in fields.items())
-        self.anonymous: HeaderLines = tuple((name, b"") for name, _ in self._fields)
+        self._names = tuple(name.encode("ascii") for name in fields)
+        self._fields = tuple(fields.values())
+        self._framing = sum(len(name) + len(": \r\n") for name in self._names)
+        self.anonymous: HeaderLines = tuple((name, b"") for name in self._names)
+        # A user has many sessions and tokens, and one set of headers.
+        self._lines = lru_cache(maxsize=_KEPT)(self._rendered)
 
     def render(self, identity: Identity) -> HeaderLines:
         """The complete headers. Raises IdentityTooLarge."""
-        lines = tuple((name, _value(getattr(identity, field))) for name, field in self._fields)
-        if sum(len(name) + len(value) + len(": \r\n") for name, value in lines) > LIMIT:
+        return self._lines(tuple([getattr(identity, field) for field in self._fields]))
+
+    def _rendered(self, values: tuple[Value, ...]) -> HeaderLines:
+        escaped_values = [_escaped_value(value) for value in values]
+        if self._framing + sum(map(len, escaped_values)) > LIMIT:
             raise IdentityTooLarge
-        return lines
+        return tuple(zip(self._names, escaped_values, strict=True))
 
 
-def _value(value: str | tuple[str, ...]) -> bytes:
+def _escaped_value(value: Value) -> bytes:
     if isinstance(value, tuple):
-        return b",".join([escaped(item, _SAFE_IN_LIST, _PLAIN_IN_LIST) for item in value])
+        return b",".join([escaped(item, _SAFE_IN_LIST) for item in value])
     return escaped(value)
 
 
-def escaped(text: str, safe: str = _SAFE, plain: re.Pattern[str] = _PLAIN) -> bytes:
-    """Percent-encoded UTF-8 for what is not in `safe`, and for a space at either end; reversible.
-
-    What matches `plain` needs none of it.
-    """
-    if plain.fullmatch(text):
+def escaped(text: str, safe: str = _SAFE) -> bytes:
+    """Percent-encoded UTF-8 for what is not in `safe`, and for a space at either end; reversible."""
+    if _PLAIN.fullmatch(text) and (safe is _SAFE or "," not in text):
         return text.encode("ascii")
     inner = text.strip(" ")
     before = "%20" * (len(text) - len(text.lstrip(" ")))

@@ -89,13 +89,14 @@ class Pipeline:
         try:
             # First of all: while the store does not answer, nobody is told to sign in again.
             await self.revocations.look()
+            now = self.clock.now()
             credential = presented(request.headers, rule.forms, self.cookie.name)
             if credential is None:
                 return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
-            answer = await self._authenticated(credential, original, rule)
+            answer = await self._authenticated(credential, original, rule, now)
             if isinstance(answer, Rejected):
                 return self._challenge(answer.reason, request, original, rule)
-            return await self._authorised(answer, credential, rule)
+            return await self._authorised(answer, credential, rule, now)
         except CredentialRefused as refused:
             return self._challenge(refused.reason, request, original, rule)
         except Throttled as throttled:
@@ -108,43 +109,43 @@ class Pipeline:
             return Unavailable(Reason.OVERLOADED)
 
     async def _authenticated(
-        self, credential: Credential, original: OriginalRequest, rule: Rule
+        self, credential: Credential, original: OriginalRequest, rule: Rule, now: float
     ) -> Known | Rejected:
         """The first answer of those that the rule lets vouch and that take this form of credential."""
         for name, authenticator in self.authenticators.items():
             if name not in rule.authenticators or credential.form not in authenticator.forms:
                 continue
-            known = self.cache.get(name, credential)
+            known = self.cache.get(name, credential, now)
             if known is not None:
                 return known
             generation = self.revocations.generation
             answer = await authenticator.authenticate(credential, original.client)
             if isinstance(answer, Verified):
                 known = Known(answer, self.identity_headers.render(answer.identity))
-                self.cache.put(name, credential, known, generation)
+                self.cache.put(name, credential, known, now, generation)
                 return known
             if answer is not None:
                 return answer
         return Rejected(Reason.UNKNOWN_CREDENTIAL)
 
-    async def _authorised(self, known: Known, credential: Credential, rule: Rule) -> Decision:
+    async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
         identity = known.verified.identity
         refusal = rule.refusal(identity)
         if refusal is not None:
             return Deny(refusal)
         if rule.app and await self.disabled_apps.holds(rule.app):
             return Deny(Reason.APP_DISABLED)
-        cookies = await self._used(known.verified, credential, rule)
+        usage = known.verified.usage
+        cookies: tuple[bytes, ...] = ()
+        if usage is not None and await self.usage.note(usage, rule.app, now):
+            cookies = self._refreshed(credential, identity.expires_at, now)
         return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
 
-    async def _used(self, verified: Verified, credential: Credential, rule: Rule) -> tuple[bytes, ...]:
-        """Notes the use; the cookie to refresh where this use extended its session."""
-        if verified.usage is None or not await self.usage.note(verified.usage, rule.app):
+    def _refreshed(self, credential: Credential, expires_at: float, now: float) -> tuple[bytes, ...]:
+        """The cookie of a session that was just extended."""
+        if credential.form is not Form.COOKIE:
             return ()
-        expires_at = verified.identity.expires_at
-        if credential.form is not Form.COOKIE or expires_at is None:
-            return ()
-        return (self.cookie.keep(credential.value, expires_at, self.clock.now()),)
+        return (self.cookie.keep(credential.value, expires_at, now),)
 
     def _challenge(
         self, reason: Reason, request: CheckRequest, original: OriginalRequest, rule: Rule

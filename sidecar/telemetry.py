@@ -20,23 +20,27 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from sidecar import __version__
+from sidecar.model import HeaderLines
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestId:
-    """Names a request in the log: what a proxy called it in X-Request-Id, else a name of our own."""
+    """Names a request in the log: what a proxy called it in X-Request-Id, else a name of our own.
 
-    __slots__ = ("_given", "_id")
+    Most requests log nothing: the header is looked for when something is logged.
+    """
 
-    def __init__(self, given: bytes | None = None) -> None:
-        self._given = given
+    __slots__ = ("_id", "_lines")
+
+    def __init__(self, lines: HeaderLines) -> None:
+        self._lines = lines
         self._id = ""
 
     def __str__(self) -> str:
         if not self._id:
-            given = self._given
-            self._id = given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else uuid4().hex
+            given = dict(self._lines).get(b"x-request-id", b"")
+            self._id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else uuid4().hex
         return self._id
 
 

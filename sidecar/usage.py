@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import structlog
 from cachetools import LRUCache
 
 from sidecar.errors import StoreUnavailable
 from sidecar.model import ApiKey, Session, Usage
-from sidecar.ports import ApiKeyStore, Clock, SessionStore
+from sidecar.ports import ApiKeyStore, SessionStore
 
 _MOST_SESSIONS = 65_536
 
@@ -20,10 +22,9 @@ class UsageRecorder:
     A note that cannot be written refuses nobody: this process remembers it, and goes by what it knows.
     """
 
-    def __init__(self, sessions: SessionStore, api_keys: ApiKeyStore, clock: Clock, interval: float) -> None:
+    def __init__(self, sessions: SessionStore, api_keys: ApiKeyStore, interval: float) -> None:
         self._sessions = sessions
         self._api_keys = api_keys
-        self._clock = clock
         self._interval = interval
         self._known: LRUCache[str, Usage] = LRUCache(_MOST_SESSIONS)
 
@@ -41,11 +42,10 @@ class UsageRecorder:
     @staticmethod
     def of_api_key(key: ApiKey) -> Usage:
         """The same of an API key."""
-        return Usage(key.id, is_session=False, last_used_at=key.last_used_at or float("-inf"))
+        return Usage(key.id, is_session=False, last_used_at=key.last_used_at or -inf)
 
-    async def note(self, usage: Usage, app: str) -> bool:
+    async def note(self, usage: Usage, app: str, now: float) -> bool:
         """True where this was the use that extended the session: its cookie is to be refreshed."""
-        now = self._clock.now()
         is_due = usage.last_used_at <= now - self._interval
         new_app = app if usage.is_session and app not in usage.apps and now >= usage.not_before else ""
         if not is_due and not new_app:

@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
+from sidecar.authenticators.api_key import ApiKeyAuthenticator
+from sidecar.authenticators.basic import BasicAuthenticator
+from sidecar.authenticators.session import SessionAuthenticator
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, find_file, load, parse, warnings
+from sidecar.settings.checks import FORMS
+from sidecar.settings.model import Authenticators
 from sidecar.settings.reference import effective, reference
 from sidecar.settings.types import write_duration
 
@@ -115,7 +120,16 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             {"session": {"touch_interval": "1h", "idle_timeout": "1h"}},
             "session.touch_interval: it must be shorter than idle_timeout",
         ),
-        ({"session": {"cookie_domain": "a b"}}, "session.cookie_domain: 'a b' is not a host"),
+        ({"session": {"lifetime": 5}}, "session.lifetime: a duration is written like"),
+        ({"session": {"lifetime": 1.5}}, "session.lifetime: a duration is written like"),
+        ({"session": {"lifetime": float("nan")}}, "session.lifetime: a duration is written like"),
+        ({"session": {"lifetime": float("inf")}}, "session.lifetime: a duration is written like"),
+        ({"server": {"header_limit": 4096}}, "server.header_limit: a size is written like"),
+        ({"tokens": {"lifetime": "500ms"}}, "tokens.lifetime: a token's times are whole seconds"),
+        ({"tokens": {"lifetime": "1500ms"}}, "tokens.lifetime: a token's times are whole seconds"),
+        ({"login": {"public_url": "https://*.example.com"}}, "login.public_url: a URL is at one host"),
+        ({"login": {"url": "https://*.example.com/{rd}"}}, "login.url: a URL is at one host"),
+        ({"login": {"url": "https://a_b:99999/{rd}"}}, "login.url: 'a_b:99999' is not a host"),
         ({"rules": [{"authenticators": ["basic"]}]}, "rules[0].authenticators: 'basic' is not enabled"),
         ({"rules": [{"access": "public", "roles": ["a"]}]}, "rules[0].access: a rule that is public demands"),
         ({"rules": [{"roles": [""]}]}, "rules[0].roles[0]: an empty name matches nothing"),
@@ -139,6 +153,11 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ),
         ({"login": {"public_url": "https://u@a.com"}}, "login.public_url: a URL here has no user name"),
         ({"authenticators": {"corp": {"type": "jwt"}}}, "authenticators.corp: there is no such key"),
+        ({"rules": [{"credentials": ["basic"]}]}, "rules[0].credentials: none of its authenticators takes"),
+        (
+            {"rules": [{"authenticators": ["session"], "credentials": ["api_key"]}]},
+            "rules[0].credentials: none of its authenticators takes these; they take: bearer, cookie",
+        ),
     ],
     ids=str,
 )
@@ -146,6 +165,80 @@ def test_a_contradiction_is_a_fault_that_names_its_key(tables: dict[str, Any], f
     (found,) = faults(tables)
     assert found.startswith(fault)
     assert "PLANTED" not in found
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"credentials": ["bearer", "basic"]},
+        {"authenticators": ["api_key"], "credentials": ["bearer"]},
+        {"access": "public", "credentials": ["basic"]},
+    ],
+    ids=str,
+)
+def test_a_rule_that_reads_one_form_that_is_taken_is_none(rule: dict[str, Any]) -> None:
+    assert parse({"rules": [rule]}).rules
+
+
+def test_the_settings_know_which_forms_the_authenticators_take() -> None:
+    built = (SessionAuthenticator, ApiKeyAuthenticator, BasicAuthenticator)
+    assert {each.name: each.forms for each in built} == FORMS
+    assert set(Authenticators.model_fields) == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "authorization",
+        "Cookie",
+        "Set-Cookie",
+        "Set-Cookie2",
+        "Location",
+        "Content-Encoding",
+        "Content-Length",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "X-Auth-Reason",
+    ],
+)
+def test_a_header_that_means_something_else_carries_no_identity(header: str) -> None:
+    assert faults({"identity_headers": {header: "email"}}) == [
+        f"identity_headers: {header} already has a meaning of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "domain"),
+    [
+        ("", ""),
+        ("example.com", "example.com"),
+        (".example.com", "example.com"),
+        (".Example.COM.", "example.com"),
+        ("1.example.com", "1.example.com"),
+    ],
+)
+def test_a_cookie_domain_is_written_with_a_dot_or_without(given: str, domain: str) -> None:
+    assert parse({"session": {"cookie_domain": given}}).session.cookie_domain == domain
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["*.example.com", "example.com:8443", "[::1]", "127.0.0.1", ".127.0.0.1", "a b", ".", "..example.com"],
+)
+def test_what_no_browser_takes_is_no_cookie_domain(given: str) -> None:
+    assert faults({"session": {"cookie_domain": given}}) == [
+        f'session.cookie_domain: {given!r} is no domain that browsers take: write "example.com"'
+    ]
+
+
+@pytest.mark.parametrize("name", ["_env_file", "_cli_parse_args", "_secrets_dir", "__pydantic_self__"])
+def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> None:
+    tables = {name: True, "server": {"listen": "nowhere"}}
+    assert paths(tables) == ["server.listen", name]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +266,14 @@ def test_a_contradiction_is_a_fault_that_names_its_key(tables: dict[str, Any], f
         ({"login": {"public_url": "http://localhost:8080"}}, []),
         ({"rules": [{"access": "public"}, {"paths": ["/x"]}]}, ["rules[0]"]),
         ({"server": {"trusted_proxies": []}}, ["server.trusted_proxies"]),
+        (
+            {"server": {"trusted_proxies": ["unix", "0.0.0.0/0", "::/0"]}},
+            ["server.trusted_proxies[1]", "server.trusted_proxies[2]"],
+        ),
+        ({"server": {"trusted_proxies": ["10.0.0.0/8"]}}, []),
+        ({"login": {"url": "https://sso.example.com/login"}}, ["login.url"]),
+        ({"login": {"url": "https://sso.example.com/login?rd={rd}"}}, []),
+        ({"rules": [{"login_url": "https://sso.example.com/?back="}]}, ["rules[0].login_url"]),
     ],
     ids=str,
 )
@@ -207,6 +308,63 @@ def test_only_names_with_two_underscores_are_read(monkeypatch: pytest.MonkeyPatc
 def test_a_table_may_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDECAR_LIMITS__BAN", '{"failures": 2}')
     assert parse({}).limits.ban.failures == 2
+
+
+def test_a_whole_section_may_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_RULES__", '[{"name": "a", "networks": ["10.0.0.0/8"]}, {"access": "deny"}]')
+    monkeypatch.setenv("SIDECAR_IDENTITY_HEADERS__", '{"X-Name": "name"}')
+    monkeypatch.setenv("SIDECAR_SESSION__", '{"lifetime": "7d"}')
+    monkeypatch.setenv("SIDECAR_AUTHENTICATORS__BASIC__", '{"enabled": true}')
+    file = {
+        "rules": [{"access": "public"}],
+        "identity_headers": {"X-Mail": "email"},
+        "session": {"idle_timeout": "5m"},
+    }
+    settings = parse(file)
+    assert [(rule.name, rule.access) for rule in settings.rules] == [("a", "authenticated"), ("", "deny")]
+    assert settings.identity_headers == {"X-Name": "name"}
+    assert (settings.session.lifetime, settings.session.idle_timeout) == (7 * 86400, 3600)
+    assert "basic" in settings.authenticators.enabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("SIDECAR_RULES__", "deny", "rules: it is not JSON"),
+        ("SIDECAR_RULES__", "", "rules: it is not JSON"),
+        ("SIDECAR_RULES__", '[{"access": "maybe"}]', "rules[0].access: Input should be"),
+        ("SIDECAR_SERVER__", "{", "server: it is not JSON"),
+        ("SIDECAR_SERVER__", '["127.0.0.1:1"]', "server: Input should be a valid dictionary"),
+        ("SIDECAR_SESSION__", '{"lifetime": NaN}', "session.lifetime: a duration is written like"),
+        ("SIDECAR_LOGIN__ALLOWED_REDIRECTS", '["a.com"', "login.allowed_redirects: it is not JSON"),
+    ],
+)
+def test_a_section_that_cannot_be_read_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, fault: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    (found,) = faults({})
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        (["SIDECAR_SERVER__LISTEN", "SIDECAR_SERVER__LISTEN__FOO"], "server.listen"),
+        (["SIDECAR_SERVER__LISTEN__FOO", "SIDECAR_SERVER__LISTEN"], "server.listen"),
+        (["SIDECAR_SERVER__", "SIDECAR_SERVER__LISTEN"], "server"),
+        (["SIDECAR_SERVER__LISTEN", "SIDECAR_server__listen"], "server.listen"),
+    ],
+    ids=str,
+)
+def test_names_that_contradict_each_other_are_a_fault_in_any_order(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], path: str
+) -> None:
+    for name in names:
+        monkeypatch.setenv(name, '{"listen": "127.0.0.1:1"}' if name.endswith("__") else "127.0.0.1:1")
+    (found,) = (fault for fault in faults({"log": {"level": "loud"}}) if not fault.startswith("log.level"))
+    assert found.startswith(f"{path}: ")
+    assert all(name in found for name in names)
 
 
 def test_a_misspelt_name_in_the_environment_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

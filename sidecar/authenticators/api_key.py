@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from sidecar.credentials import API_KEY_PREFIX, id_of_secret
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import ApiKeyStore, Clock, Users
@@ -26,10 +28,11 @@ class ApiKeyAuthenticator:
         key = await self._api_keys.find(id_of_secret(credential.value))
         if key is None:
             return Rejected(Reason.UNKNOWN_KEY)
-        if key.expires_at is not None and self._clock.now() >= key.expires_at:
+        expires_at = inf if key.expires_at is None else key.expires_at
+        if self._clock.now() >= expires_at:
             return Rejected(Reason.KEY_EXPIRED)
         user = await self._users.find(key.user_id)
         if user is None or user.disabled:
             return Rejected(Reason.USER_DISABLED)
-        identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=key.expires_at)
+        identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=expires_at)
         return Verified(identity, UsageRecorder.of_api_key(key))

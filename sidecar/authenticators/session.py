@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from sidecar.credentials import API_KEY_PREFIX, id_of_secret
 from sidecar.errors import InvalidToken
 from sidecar.keys import SESSION_TOKEN, KeyRing
@@ -47,7 +49,7 @@ class SessionAuthenticator:
 
     async def of_cookie(self, secret: bytes) -> Verified | Rejected:
         """Who is signed in with this cookie."""
-        return await self._verified(id_of_secret(secret), "session", float("inf"))
+        return await self._verified(id_of_secret(secret), "session", inf)
 
     async def _verified(self, session_id: str, method: str, token_expires_at: float) -> Verified | Rejected:
         session = await self._sessions.find(session_id)

@@ -39,30 +39,21 @@ def read_original(
     request: CheckRequest, hops: int, *, method: bytes, scheme: bytes, host: bytes, target: bytes
 ) -> OriginalRequest:
     """The proxied request from its raw parts. Raises RequestRefused."""
-    read_scheme = _read_scheme(scheme)
-    path, _, _ = target.partition(b"?")
+    if method == b"CONNECT" or not _METHOD.fullmatch(method):
+        raise RequestRefused(Reason.BAD_METHOD)
+    read_scheme = _SCHEMES.get(scheme)
+    if read_scheme is None:
+        raise RequestRefused(Reason.BAD_SCHEME)
     if b"#" in target:
         raise RequestRefused(Reason.AMBIGUOUS_PATH)
     return OriginalRequest(
-        method=_read_method(method),
+        method=method.decode("ascii"),
         scheme=read_scheme,
         host=read_host(host, read_scheme),
-        path=read_path(path),
+        path=read_path(target.partition(b"?")[0]),
         client=client_address(request.headers, request.peer, hops),
         url=f"{read_scheme}://{host.decode('ascii')}{target.decode('latin-1')}",
     )
-
-
-def _read_method(method: bytes) -> str:
-    if not _METHOD.fullmatch(method) or method == b"CONNECT":
-        raise RequestRefused(Reason.BAD_METHOD)
-    return method.decode("ascii")
-
-
-def _read_scheme(scheme: bytes) -> str:
-    if scheme not in _SCHEMES:
-        raise RequestRefused(Reason.BAD_SCHEME)
-    return _SCHEMES[scheme]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +69,7 @@ def answer(decision: Decision, statuses: Statuses) -> CheckResponse:
     """The answer as the gateway understands it. Only an allowed request has identity headers."""
     match decision:
         case Allow(headers=headers, cookies=cookies):
-            return CheckResponse(200, (*headers, *((b"Set-Cookie", cookie) for cookie in cookies)))
+            return CheckResponse(200, [*headers, *[(b"Set-Cookie", cookie) for cookie in cookies]])
         case Challenge(reason=reason, login_url=str(login_url)):
             return _sign_in(reason, login_url, statuses)
         case Challenge(reason=reason, schemes=schemes):

@@ -5,12 +5,26 @@ A further kind of store is one package here and one line in `OPENERS`; it passes
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sidecar.errors import InvalidValue
 from sidecar.ports import Store
 from sidecar.stores.observe import Observe, unobserved
 from sidecar.stores.sqlite import open_sqlite
 
 OPENERS = {"sqlite": open_sqlite}
+
+
+def missing(url: str) -> Path | None:
+    """The file that opening the store at `url` would make; None where there is one, whatever is in it."""
+    path = Path(url.removeprefix("sqlite:///")).absolute()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError):
+        return None  # opening it says what is wrong
+    return None
 
 
 def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe = unobserved) -> Store:

@@ -53,7 +53,7 @@ class CheckEndpoint:
         except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
             self._log.exception("check_failed")
             return Unavailable(Reason.INTERNAL_ERROR)
-        self._log.debug("check", reason=decision.reason.value)
+        self._log.debug("check", reason=f"{decision.reason}")
         return decision
 
     def _count(self, decision: Decision, seconds: float) -> None:

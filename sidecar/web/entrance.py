@@ -36,7 +36,7 @@ class Entrance:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        CURRENT_REQUEST.set(RequestId(header(scope, b"x-request-id")))
+        CURRENT_REQUEST.set(RequestId(scope["headers"]))
         check = self._checks.get(scope["path"])
         self._in_flight += 1
         try:
@@ -71,14 +71,6 @@ class Entrance:
 def route_of(scope: Scope) -> str:
     """The pattern of the route that answered, never the path that a client chose."""
     return str(getattr(scope.get("route"), "path", "none"))
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first value of a header."""
-    for each, value in scope["headers"]:
-        if each == name:
-            return bytes(value)
-    return None
 
 
 def host_lines(scope: Scope) -> int:

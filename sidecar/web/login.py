@@ -138,6 +138,7 @@ class LoginPages:
             return None
         if credential is None:
             return None
+        await self.revocations.look()
         answer = await self.authenticator.of_cookie(credential.value)
         return answer.identity if isinstance(answer, Verified) else None
 

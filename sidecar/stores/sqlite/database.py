@@ -89,13 +89,19 @@ class Database:
         self, operation: str, sql: str, parameters: Sequence[object] = (), *, verified: bool = False
     ) -> list[Row]:
         """All rows that one statement reads; with `verified`, from a file that is still the right one."""
-        with _Operation(operation, self._observe, self.path):
+        started = perf_counter()
+        try:
             if verified or self._suspect:
                 self.verify()
-            try:
-                return self._reader.execute(sql, parameters).fetchall()
-            except UNSTORABLE:
-                return []  # what cannot be stored is in no row
+            found = self._reader.execute(sql, parameters).fetchall()
+        except UNSTORABLE:
+            found = []  # what cannot be stored is in no row
+        except Exception:
+            # Every check reads, and nearly none fails: only then is the context manager made.
+            with _Operation(operation, self._observe, self.path, started):
+                raise
+        self._observe(operation, "ok", perf_counter() - started)
+        return found
 
     async def write(
         self,
@@ -230,13 +236,14 @@ class _Operation:
 
     __slots__ = ("_name", "_observe", "_path", "_started")
 
-    def __init__(self, name: str, observe: Observe, path: Path) -> None:
+    def __init__(self, name: str, observe: Observe, path: Path, started: float | None = None) -> None:
         self._name = name
         self._observe = observe
         self._path = path
+        self._started = perf_counter() if started is None else started
 
     def __enter__(self) -> None:
-        self._started = perf_counter()
+        """Begun when it was made."""
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
