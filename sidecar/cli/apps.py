@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, json_option, print_list, print_one, remark
-from sidecar.cli.running import with_services
+from sidecar.cli.running import with_services, with_services_on_new_store
 from sidecar.model import App
 from sidecar.names import check_label, check_name
 
@@ -26,7 +26,7 @@ def apps() -> None:
 @_id_argument
 @click.option("--name", help="As people read it; by default the id.")
 @json_option
-@with_services
+@with_services_on_new_store
 async def add(services: Services, *, app_id: str, name: str | None, as_json: bool) -> None:
     """Add an app."""
     check_label(app_id, "an app's id")
@@ -51,9 +51,11 @@ async def list_apps(services: Services, *, as_json: bool) -> None:
 @_id_argument
 @with_services
 async def disable(services: Services, *, app_id: str) -> None:
-    """Disable an app: nobody is let into it."""
-    await services.store.apps.set_disabled(app_id, disabled=True)
-    remark(f"{app_id} disabled")
+    """Disable an app: rules that demand a sign-in refuse it.
+
+    A public rule that names the app lets everybody pass as before.
+    """
+    await _set_disabled(services, app_id, disabled=True)
 
 
 @apps.command("enable")
@@ -61,8 +63,12 @@ async def disable(services: Services, *, app_id: str) -> None:
 @with_services
 async def enable(services: Services, *, app_id: str) -> None:
     """Enable an app again."""
-    await services.store.apps.set_disabled(app_id, disabled=False)
-    remark(f"{app_id} enabled")
+    await _set_disabled(services, app_id, disabled=False)
+
+
+async def _set_disabled(services: Services, app_id: str, *, disabled: bool) -> None:
+    await services.store.apps.set_disabled(app_id, disabled=disabled)
+    remark(f"{app_id} {'disabled' if disabled else 'enabled'}")
 
 
 def _record(app: App) -> Record:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
+from sidecar.errors import NotFound
+
 if TYPE_CHECKING:
     from sidecar.app import Services
     from sidecar.settings import Settings
@@ -38,15 +40,40 @@ def read_settings(config: Path | None) -> Settings:
 def with_services(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
     """Makes a command of a coroutine that works on the store: adds --config, opens the services.
 
-    The services are closed before the command returns, whatever happens.
+    The services are closed before the command returns, whatever happens. The command raises NotFound where
+    there is no store: an empty one that it made would look like the right one.
     """
+    return _command(job, _require_store)
 
+
+def with_services_on_new_store(
+    job: Callable[Concatenate[Services, P], Awaitable[None]],
+) -> Callable[..., None]:
+    """The same for what may be the first thing in a store: the store is made where there is none."""
+    return _command(job, lambda _settings: None)
+
+
+def _command(
+    job: Callable[Concatenate[Services, P], Awaitable[None]], require: Callable[[Settings], None]
+) -> Callable[..., None]:
     @config_option
     @functools.wraps(job)
     def command(config: Path | None, *args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(_run(read_settings(config), lambda services: job(services, *args, **kwargs)))
+        settings = read_settings(config)
+        require(settings)
+        asyncio.run(_run(settings, lambda services: job(services, *args, **kwargs)))
 
     return command
+
+
+def _require_store(settings: Settings) -> None:
+    from sidecar.stores import missing
+
+    if path := missing(settings.store.url):
+        raise NotFound(
+            f"there is no store at {path}: "
+            "start the sidecar or add a user first, or name the settings with --config"
+        )
 
 
 async def _run(settings: Settings, job: Callable[[Services], Awaitable[None]]) -> None:

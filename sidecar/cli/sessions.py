@@ -46,6 +46,7 @@ async def create(services: Services, *, user: str, app: str, ttl: float | None, 
     owner = await find_enabled_user(services.store.users, user)
     if app:
         check_label(app, "an app's id")
+    await services.keys.start()
     new = await services.sessions.begin(owner, lifetime=ttl, app=app)
     record = {
         "id": new.session.id,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, print_one, remark
-from sidecar.cli.running import BY, with_services
+from sidecar.cli.running import BY, with_services, with_services_on_new_store
 from sidecar.cli.values import ACCOUNT_METAVAR, account, find_user
 from sidecar.errors import InvalidValue
 from sidecar.model import Account, NewUser, User, UserChange
@@ -65,7 +65,7 @@ def users() -> None:
 @_field_options
 @_password_stdin_option
 @json_option
-@with_services
+@with_services_on_new_store
 async def add(
     services: Services,
     *,

@@ -30,11 +30,39 @@ def listening(address: str) -> Iterator[socket.socket]:
     Raises ListenerError.
     """
     path = address.removeprefix("unix:")
-    bound = _tcp(address) if path == address else _unix(Path(path))
-    with bound:
-        yield bound
-    if path != address:
-        Path(path).unlink(missing_ok=True)
+    if path == address:
+        with _tcp(address) as bound:
+            yield bound
+    else:
+        with _unix(Path(path)) as bound, _removed_at_the_end(Path(path)):
+            yield bound
+
+
+@contextmanager
+def _removed_at_the_end(path: Path) -> Iterator[None]:
+    """Removes the socket's file, unless another process has put its own in its place.
+
+    One that drains has closed its listener: a new one finds the socket stale and replaces it.
+    """
+    ours = _identity(path)
+    try:
+        yield
+    finally:
+        if _identity(path) == ours:
+            path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """None where there is nothing.
+
+    A file system may give the number of a file that was removed to the next one (ext4 does), so that it
+    takes the time too: bind sets it, and what an operator changes is the mode or the owner.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _tcp(address: str) -> socket.socket:

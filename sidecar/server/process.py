@@ -36,7 +36,8 @@ Started = Callable[[Services], Awaitable[None]]
 def run(settings: Settings, started: Started) -> None:
     """Serves until SIGTERM or SIGINT. `started` is awaited once, when both listeners accept.
 
-    Raises ListenerError, StoreUnusable, StoreUnavailable where it cannot start.
+    Raises ListenerError, InvalidValue, StoreUnusable or StoreUnavailable where it cannot start. What
+    `started` raises ends the service, and comes in an ExceptionGroup.
     """
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
         uvloop.run(_serve(settings, auth, admin, started))
@@ -46,6 +47,7 @@ async def _serve(
     settings: Settings, auth_socket: socket.socket, admin_socket: socket.socket, started: Started
 ) -> None:
     async with services(settings) as parts:
+        await parts.keys.start()
         application = Application(parts)
         auth = _Listener(application.auth, settings)
         admin = _Listener(application.admin, settings)
@@ -77,7 +79,10 @@ def _stop_signal() -> asyncio.Event:
 
 async def _purge_now_and_then(application: Application) -> None:
     while True:
-        await application.purge()
+        try:
+            await application.purge()
+        except Exception:  # a fault in what nobody waits for is no reason to end the service
+            log.exception("purge_failed")
         await asyncio.sleep(_PURGE_EVERY)
 
 

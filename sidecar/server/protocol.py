@@ -1,74 +1,149 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with a limit on how long a request's head may be."""
+"""HTTP/1.1 as uvicorn speaks it with httptools, with limits on a request's head: its size, lines and time."""
 
 from __future__ import annotations
 
+from asyncio import TimerHandle, Transport
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-_TOO_LONG = b"The request head is too long.\n"
+MOST_HEADERS = 100
+"""Header lines of a request. Browsers send about 20, and proxies add about 10."""
+
+PATIENCE = 10.0
+"""Seconds for a new connection to send its first head, and for any head from its first byte to its last."""
+
+_TOO_LARGE = b"The request head is too large.\n"
 _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain; charset=utf-8\r\n"
     b"content-length: %d\r\n"
-    b"connection: close\r\n\r\n%b" % (len(_TOO_LONG), _TOO_LONG)
+    b"connection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
 
 
 class HeadLimitedProtocol(HttpToolsProtocol):
-    """Answers 431 to a head over `limit` bytes, without keeping more of it than that.
+    """Answers 431 to a head over `limit` bytes, without keeping more of it than that, or of too many lines.
 
-    httptools itself collects the lines of a head for as long as they come.
+    Closes a connection whose head takes longer than `patience` seconds. httptools itself collects the lines
+    of a head for as long as they come, and uvicorn waits for them as long.
     """
 
     limit: int
+    patience: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_size = 0
-        self._in_head = False
-        self._refused = False
+        self._awaits_head = True
+        self._unfinished = 0  # bytes since the parser last had a whole head or a piece of a body
+        self._deadline: TimerHandle | None = None
+        self._stopped = False
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """It has to say something soon."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._expect_no_head()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer, as asyncio hands them over."""
-        if self._refused:
+        if self._stopped:
             return
+        self._unfinished += len(data)
         super().data_received(data)
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > self.limit:
-                self._refuse()
+        if self._unfinished:  # never so where requests come whole
+            self._judge_unfinished()
+
+    def _judge_unfinished(self) -> None:
+        if self._unfinished > self.limit:
+            self._refuse()
+        elif self._awaits_head and self._deadline is None:
+            self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(self.patience, self._stop)
+
+    def _expect_no_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # --- the parser ------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a request."""
-        self._in_head = True
-        self._head_size = 0
+        # What came in one piece with the end of the request before is counted from the next piece on.
+        self._unfinished = self._unfinished or 1
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The parser has seen the whole head."""
-        self._in_head = False
-        if self._length_of_head() > self.limit:
+        if self._stopped:
+            return
+        self._unfinished = 0
+        if self._length_of_head() > self.limit or len(self.headers) > MOST_HEADERS:
             self._refuse()
-        else:
-            super().on_headers_complete()
+            return
+        self._awaits_head = False
+        if self._deadline is not None:
+            self._expect_no_head()
+        super().on_headers_complete()
+        # The request keeps its own list: what comes as trailers must not become headers (RFC 9110, 6.5.1).
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has seen a piece of a body."""
+        if self._stopped:
+            return
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The parser has seen the end of a request."""
+        if self._stopped:
+            return
+        self._unfinished = 0
+        self._awaits_head = True
+        super().on_message_complete()
 
     def _length_of_head(self) -> int:
         """Counted from what was parsed: one chunk may hold a head, a body and the next head."""
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Said to nobody: a client may ask for an upgrade, and a server may go on without (RFC 9110, 7.8).
+
+        Its answer is the last one. The parser takes what follows for the other protocol, a body too, and
+        would read what comes of that later as a request.
+        """
+        if not self._stopped:
+            self._stopped = True
+            self.cycle.keep_alive = False
+
+    # --- the end ---------------------------------------------------------------------------------
+
     def _refuse(self) -> None:
-        self._refused = True
-        self._in_head = False
+        """A head that is too large is answered; trailers that are belong to a request, and end it."""
+        self._stop(_REFUSAL if self._awaits_head else b"")
+
+    def _stop(self, answer: bytes = b"") -> None:
+        """Reads no more. Answers to whole requests before come first, and then no other can."""
+        self._stopped = True
+        self._expect_no_head()
         before: RequestResponseCycle | None = self.cycle
-        if before is not None and not before.response_complete:
-            # An answer to an earlier request is on its way: it is the last one on this connection.
+        if self._awaits_head and before is not None and not before.response_complete:
             before.keep_alive = False
             return
-        self.transport.write(_REFUSAL)
+        self.transport.write(answer)
         self.transport.close()
 
 
-def head_limited(limit: int) -> type[HeadLimitedProtocol]:
-    """The protocol class for this limit, in bytes."""
-    return type("HeadLimited", (HeadLimitedProtocol,), {"limit": limit})
+def head_limited(limit: int, patience: float = PATIENCE) -> type[HeadLimitedProtocol]:
+    """The protocol class for heads of `limit` bytes that come within `patience` seconds."""
+    return type("HeadLimited", (HeadLimitedProtocol,), {"limit": limit, "patience": patience})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sidecar.settings.model import (
     Settings,
     Tokens,
 )
-from sidecar.settings.sources import find_file, read_file
+from sidecar.settings.sources import find_file, read_environment, read_file
 from sidecar.settings.types import Rate
 
 __all__ = [
@@ -50,11 +51,17 @@ def load(file: Path | None) -> Settings:
 
 def parse(tables: dict[str, Any]) -> Settings:
     """The same, from a file that has been read."""
+    # pydantic-settings takes keywords of its own (`_env_file`, `_cli_parse_args`): no file may say them.
+    known = {name: table for name, table in tables.items() if name in Settings.model_fields}
+    found = [Fault(name, "there is no such key") for name in tables if name not in known]
+    found += read_environment(os.environ)[1]
     try:
-        settings = Settings(**tables)
+        settings = Settings(**known)
     except ValidationError as error:
-        raise SettingsError([_fault(dict(each)) for each in error.errors(include_url=False)]) from None
-    if found := list(faults(settings)):
+        found = [*(_fault(dict(each)) for each in error.errors(include_url=False)), *found]
+    else:
+        found = [*faults(settings), *found]
+    if found:
         raise SettingsError(found)
     return settings
 

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from sidecar.errors import Fault
 from sidecar.hosts import HostPattern
+from sidecar.model import Form
 from sidecar.settings.model import RuleSettings, Settings
+
+FORMS: Mapping[str, frozenset[Form]] = {
+    "session": frozenset({Form.COOKIE, Form.BEARER}),
+    "api_key": frozenset({Form.API_KEY, Form.BEARER}),
+    "basic": frozenset({Form.BASIC}),
+}
+"""The forms that each authenticator takes. They say so themselves, on a floor above: a test compares."""
 
 
 def faults(settings: Settings) -> Iterator[Fault]:
     """What contradicts itself: the sidecar does not start with it."""
     enabled = settings.authenticators.enabled()
     for position, rule in enumerate(settings.rules):
-        for name in rule.authenticators:
-            if name not in enabled:
-                yield Fault(
-                    f"rules[{position}].authenticators",
-                    f"{name!r} is not enabled; these are: {', '.join(sorted(enabled)) or 'none'}",
-                )
+        yield from _not_enabled(position, rule, enabled)
+        yield from _never_satisfied(position, rule, enabled)
+
+
+def _not_enabled(position: int, rule: RuleSettings, enabled: frozenset[str]) -> Iterator[Fault]:
+    for name in rule.authenticators:
+        if name not in enabled:
+            yield Fault(
+                f"rules[{position}].authenticators",
+                f"{name!r} is not enabled; these are: {', '.join(sorted(enabled)) or 'none'}",
+            )
+
+
+def _never_satisfied(position: int, rule: RuleSettings, enabled: frozenset[str]) -> Iterator[Fault]:
+    if rule.access != "authenticated" or not rule.credentials:
+        return
+    names = frozenset(rule.authenticators) or enabled
+    taken = frozenset[Form]().union(*(FORMS.get(name, ()) for name in names))
+    if taken.isdisjoint(rule.credentials):
+        yield Fault(
+            f"rules[{position}].credentials",
+            f"none of its authenticators takes these; they take: {', '.join(sorted(taken)) or 'nothing'}",
+        )
 
 
 def warnings(settings: Settings) -> Iterator[Fault]:
@@ -28,8 +53,8 @@ def warnings(settings: Settings) -> Iterator[Fault]:
     yield from _unreachable_by_cookie(settings)
     yield from _secure_cookie_over_http(settings)
     yield from _rules_never_reached(settings)
-    if not settings.server.trusted_proxies:
-        yield Fault("server.trusted_proxies", "it is empty: every check is refused")
+    yield from _sign_in_that_leads_nowhere(settings)
+    yield from _trust_in_nobody_or_everybody(settings)
 
 
 def _unreachable_by_cookie(settings: Settings) -> Iterator[Fault]:
@@ -96,3 +121,25 @@ def _rules_never_reached(settings: Settings) -> Iterator[Fault]:
         if not (rule.hosts or rule.paths or rule.methods or rule.networks):
             yield Fault(f"rules[{position}]", "it selects every request: no rule after it is ever reached")
             return
+
+
+def _sign_in_that_leads_nowhere(settings: Settings) -> Iterator[Fault]:
+    urls = [("login.url", settings.login.url)]
+    urls += [(f"rules[{position}].login_url", rule.login_url) for position, rule in enumerate(settings.rules)]
+    for path, url in urls:
+        if url and "{rd}" not in url:
+            yield Fault(
+                path, "it has no {rd} in it: a sign-in there does not lead back to what was asked for"
+            )
+
+
+def _trust_in_nobody_or_everybody(settings: Settings) -> Iterator[Fault]:
+    proxies = settings.server.trusted_proxies
+    if not proxies:
+        yield Fault("server.trusted_proxies", "it is empty: every check is refused")
+    for index, proxy in enumerate(proxies):
+        if proxy.endswith("/0"):
+            yield Fault(
+                f"server.trusted_proxies[{index}]",
+                "it is everybody: anybody may say which client asks for what",
+            )

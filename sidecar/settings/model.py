@@ -19,6 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sidecar.errors import InvalidValue
 from sidecar.hosts import HostPattern
 from sidecar.model import Form
 from sidecar.settings.sources import Environment
@@ -39,23 +40,29 @@ from sidecar.settings.types import (
     TrustedProxies,
     WebUrl,
     header_name,
+    read_json,
     read_list,
     read_secret_file,
-    read_table,
 )
 
 
 class Section(BaseModel):
-    """A table of the file. Unknown keys are faults, and a secret `x` may be given as `x_file`."""
+    """A table of the file. Unknown keys are faults, and a secret `x` may be given as `x_file`.
+
+    From the environment it may come whole, as JSON.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _read_secret_files(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        values = dict(given)
+    def _read(cls, given: Any) -> Any:
+        table = read_json(given)
+        return cls._with_secrets(table) if isinstance(table, dict) else table
+
+    @classmethod
+    def _with_secrets(cls, table: dict[str, Any]) -> dict[str, Any]:
+        values = dict(table)
         for name in cls._secrets():
             if f"{name}_file" in values:
                 if name in values:
@@ -174,10 +181,8 @@ class SessionSettings(Section):
 
     @field_validator("cookie_domain")
     @classmethod
-    def _domain(cls, domain: str) -> str:
-        if domain:
-            HostPattern.parse(domain)
-        return domain.removeprefix(".").lower()
+    def _domain(cls, given: str) -> str:
+        return _cookie_domain(given) if given else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -201,6 +206,19 @@ class SessionSettings(Section):
         return "__Host-sidecar" if self.cookie_secure and not self.cookie_domain else "sidecar"
 
 
+def _cookie_domain(given: str) -> str:
+    """The domain as hosts are compared with it. The dot that RFC 2109 put in front means nothing today."""
+    refusal = f'{given!r} is no domain that browsers take: write "example.com"'
+    try:
+        pattern = HostPattern.parse(given.removeprefix("."))
+    except InvalidValue:
+        raise ValueError(refusal) from None
+    is_address = pattern.name.startswith("[") or pattern.name.rpartition(".")[2].isdecimal()
+    if pattern.below or pattern.port is not None or is_address:
+        raise ValueError(refusal)
+    return pattern.name
+
+
 class Tokens(Section):
     """The JWTs that the sidecar signs."""
 
@@ -210,6 +228,13 @@ class Tokens(Section):
         "ES256", description="ES256, RS256, EdDSA, or HS256 (which no other service can verify)."
     )
     lifetime: Duration = Field(3600.0, description="A token's; never longer than its session.")
+
+    @field_validator("lifetime")
+    @classmethod
+    def _whole_seconds(cls, lifetime: float) -> float:
+        if not lifetime.is_integer():
+            raise ValueError("a token's times are whole seconds: one or more")
+        return lifetime
 
 
 class Login(Section):
@@ -236,7 +261,6 @@ class Login(Section):
     @classmethod
     def _plain(cls, url: str) -> str:
         parts = urlsplit(url)
-        HostPattern.parse(parts.netloc)
         if parts.query or "//" in parts.path:
             raise ValueError("it has no query, and no // in its path")
         return url.rstrip("/")
@@ -321,9 +345,7 @@ class Limits(Section):
     """Against guessed passwords. A client is its network: a /32, or an IPv6 /64."""
 
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
-    ban: Annotated[Ban, BeforeValidator(read_table)] = Field(
-        Ban(), description="Per user and per client network; live sessions and keys still pass."
-    )
+    ban: Ban = Field(Ban(), description="Per user and per client network; live sessions and keys still pass.")
 
 
 IDENTITY_FIELDS = (
@@ -341,7 +363,26 @@ IDENTITY_FIELDS = (
 """What an identity header may carry."""
 
 _OURS = {"set-cookie", "location", "www-authenticate", "retry-after", "x-auth-reason", "x-auth-login-url"}
-_FRAMING = {"connection", "content-length", "content-type", "transfer-encoding", "host", "upgrade", "date"}
+_FRAMING = {
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+_CREDENTIALS = {"authorization", "cookie", "set-cookie2"}
+"""The application would take them from the client, or the browser from the application."""
+
+
+def _has_a_meaning(header: str) -> bool:
+    name = header.lower()
+    return name in _OURS | _FRAMING | _CREDENTIALS or name.startswith("proxy-")
 
 
 class Settings(BaseSettings):
@@ -355,7 +396,7 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     tokens: Tokens = Tokens()
     login: Login = Login()
-    identity_headers: Annotated[dict[str, str], BeforeValidator(read_table)] = Field(
+    identity_headers: Annotated[dict[str, str], BeforeValidator(read_json)] = Field(
         {
             "X-Auth-User": "username",
             "X-Auth-User-Id": "subject",
@@ -371,7 +412,7 @@ class Settings(BaseSettings):
     )
     authenticators: Authenticators = Authenticators()
     limits: Limits = Limits()
-    rules: tuple[RuleSettings, ...] = Field(
+    rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(read_json)] = Field(
         (RuleSettings(name="signed-in"),),
         description="The first rule that selects a request decides; where none does, it is refused (403). "
         "hosts, paths, methods and networks select: a rule that does not select is passed over. access, "
@@ -396,8 +437,8 @@ class Settings(BaseSettings):
     def _identity_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, identity_field in headers.items():
             header_name(name)
-            if name.lower() in _OURS | _FRAMING:
-                raise ValueError(f"{name} already has a meaning in the answer")
+            if _has_a_meaning(name):
+                raise ValueError(f"{name} already has a meaning of its own")
             if identity_field not in IDENTITY_FIELDS:
                 raise ValueError(f"{name}: {identity_field!r} is none of {', '.join(IDENTITY_FIELDS)}")
         repeated = [name for name, count in Counter(map(str.lower, headers)).items() if count > 1]

@@ -17,8 +17,9 @@ _WIDTH = 110
 _PREFACE = """\
 Sidecar's settings, every key at its default. Keep what you change and delete the rest.
 
-Each key can also be set as SIDECAR_SECTION__KEY in the environment, which wins over this file. A key that
-may hold a secret can be given as KEY_file instead: the path of a file that holds it."""
+Each key can also be set as SIDECAR_SECTION__KEY in the environment, which wins over this file. A section's
+name with nothing behind it (SIDECAR_RULES__, SIDECAR_IDENTITY_HEADERS__) sets the whole section, as JSON. A
+key that may hold a secret can be given as KEY_file instead: the path of a file that holds it."""
 
 
 def reference() -> str:

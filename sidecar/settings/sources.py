@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from sidecar.errors import Fault, SettingsError
 
 PREFIX = "SIDECAR_"
 DEFAULT_FILE = Path("sidecar.toml")
+
+_Path = tuple[str, ...]
 
 
 class Environment(PydanticBaseSettingsSource):
@@ -33,15 +35,42 @@ class Environment(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """The nested settings that the environment holds."""
-        found: dict[str, Any] = {}
-        for name, value in self._environ.items():
-            if name.startswith(PREFIX) and "__" in name:
-                *sections, key = name.removeprefix(PREFIX).lower().split("__")
-                table = found
-                for section in sections:
-                    table = table.setdefault(section, {})
-                table[key] = value
-        return found
+        return read_environment(self._environ)[0]
+
+
+def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Fault]]:
+    """The nested settings, and a fault for each name of what another one sets already: it is left out."""
+    tables: dict[str, Any] = {}
+    faults: list[Fault] = []
+    names: dict[_Path, str] = {}
+    # A section comes before its keys, so that a name contradicts only names before it.
+    for path, name in sorted((_path(name), name) for name in environ if _is_ours(name)):
+        if earlier := next((outer for outer in _outer(path) if outer in names), None):
+            faults.append(
+                Fault(".".join(earlier), f"{names[earlier]} sets all of it: leave it out, or {name}")
+            )
+            continue
+        names[path] = name
+        table = tables
+        for section in path[:-1]:
+            table = table.setdefault(section, {})
+        table[path[-1]] = environ[name]
+    return tables, faults
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(PREFIX) and "__" in name
+
+
+def _path(name: str) -> _Path:
+    """`SIDECAR_SERVER__LISTEN` is server.listen, and `SIDECAR_RULES__` all of rules."""
+    return tuple(name.removeprefix(PREFIX).lower().removesuffix("__").split("__"))
+
+
+def _outer(path: _Path) -> Iterator[_Path]:
+    """The sections that the path leads through, and itself."""
+    for length in range(1, len(path) + 1):
+        yield path[:length]
 
 
 def find_file(given: Path | None) -> Path | None:

@@ -15,9 +15,14 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonS
 from sidecar.hosts import HostPattern
 from sidecar.paths import PathPattern
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
-_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
+METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
+"""A request's method, as rules name it and as gateways tell it."""
+
+Network = IPv4Network | IPv6Network
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_SIZE = re.compile(r"([0-9]+)(B|KiB|MiB|GiB)")
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _RATE = re.compile(r"([1-9]\d*)/(second|minute|hour)")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
@@ -27,25 +32,21 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 
 
 def _read_duration(value: object) -> float:
-    if isinstance(value, float):
-        return value
+    # No number: the file would not say its unit, and TOML has nan and inf.
     matched = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if matched is None:
         raise ValueError('a duration is written like "90s", "15m", "12h" or "500ms"')
-    return int(matched[1]) * _SECONDS[matched[2]]
+    return int(matched[1]) * _MILLISECONDS[matched[2]] / 1000
 
 
 def write_duration(seconds: float) -> str:
     """The shortest way to write it, in a whole number of one unit."""
-    for unit, size in _SECONDS.items():
-        if round(seconds * 1000) % round(size * 1000) == 0:
-            return f"{round(seconds / size)}{unit}"
-    raise AssertionError(seconds)
+    milliseconds = round(seconds * 1000)
+    unit = next(unit for unit, size in _MILLISECONDS.items() if milliseconds % size == 0)
+    return f"{milliseconds // _MILLISECONDS[unit]}{unit}"
 
 
 def _read_size(value: object) -> int:
-    if type(value) is int:
-        return value
     matched = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if matched is None:
         raise ValueError('a size is written like "64KiB" or "1MiB"')
@@ -118,13 +119,18 @@ def read_list(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value.startswith("["):
-        return json.loads(value)
+        return read_json(value)
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-def read_table(value: object) -> object:
-    """A table from the environment, as JSON."""
-    return json.loads(value) if isinstance(value, str) else value
+def read_json(value: object) -> object:
+    """A table, or a list of them, from the environment: JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
 
 
 def _not_empty(value: str) -> str:
@@ -155,14 +161,12 @@ HostPatterns = Annotated[tuple[HostPatternSetting, ...], BeforeValidator(read_li
 
 
 def _method(value: str) -> str:
-    if not re.fullmatch(r"[A-Z]+(?:-[A-Z]+)*", value):
+    if not METHOD.fullmatch(value):
         raise ValueError(f"{value!r} is not a method: methods are written in capitals")
     return value
 
 
 Methods = Annotated[tuple[Annotated[str, AfterValidator(_method)], ...], BeforeValidator(read_list)]
-
-Network = IPv4Network | IPv6Network
 
 
 def _read_network(value: object) -> Network:
@@ -226,6 +230,8 @@ def _web_url(value: str) -> str:
         raise ValueError('a URL is written in full: "https://app.example.com/path"')
     if parts.username is not None or parts.fragment or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError("a URL here has no user name, no fragment and no space, and is plain ASCII")
+    if HostPattern.parse(parts.netloc).below:
+        raise ValueError("a URL is at one host: it has no * in it")
     return value
 
 

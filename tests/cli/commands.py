@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from sidecar.app import Services, services
 from sidecar.cli import main
 from sidecar.settings import load
+from sidecar.stores import open_store
 
 T = TypeVar("T")
 
@@ -67,6 +68,11 @@ class Cli:
                 return await question(parts)
 
         return asyncio.run(answer())
+
+
+def make_store(path: Path) -> None:
+    """An empty store in this file."""
+    asyncio.run(open_store(f"sqlite:///{path}").close())
 
 
 def run_process(*args: str, cwd: Path, under: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:

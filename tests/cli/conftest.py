@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.cli.commands import Cli
+from tests.cli.commands import Cli, make_store
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,7 @@ def cli(tmp_path: Path) -> Cli:
     """Commands on an empty store."""
     config = tmp_path / "settings.toml"
     config.write_text(f'[store]\nurl = "sqlite:///{tmp_path / "store.db"}"\n', encoding="utf-8")
+    make_store(tmp_path / "store.db")
     return Cli(config)
 
 

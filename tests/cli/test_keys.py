@@ -120,6 +120,12 @@ def test_a_new_key_signs_and_the_old_one_verifies(cli: Cli) -> None:
     assert datetime.fromisoformat(verifying["verifies_until"]) > datetime.now(UTC)
 
 
+def test_the_first_rotation_makes_the_first_key(cli: Cli) -> None:
+    new = cli.json("keys", "rotate")
+
+    assert cli.json("keys", "list")[0] == new
+
+
 def test_private_keys_are_never_listed(cli: Cli) -> None:
     text = (
         cli.ok("keys", "rotate").stdout

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sidecar import __version__
 from sidecar.cli import main
-from tests.cli.commands import Cli, run_process
+from tests.cli.commands import Cli, make_store, run_process
 
 
 def walk(
@@ -81,6 +81,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("args", "status"), STATUSES.values(), ids=STATUSES)
 def test_the_exit_status_says_whether_it_worked(tmp_path: Path, args: list[str], status: int) -> None:
+    make_store(tmp_path / "var" / "sidecar.db")
     result = run_process(*args, cwd=tmp_path)
 
     assert result.returncode == status
@@ -121,6 +122,36 @@ def test_with_json_the_document_is_all_that_a_process_prints(tmp_path: Path) -> 
 
     assert json.loads(created.stdout)["username"] == "Änn"
     assert created.stdout.isascii()
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+WITHOUT_STORE = ("serve", "config", "health")
+MAKE_A_STORE = {"users add", "roles set", "apps add", "access-keys create"}
+ON_A_STORE = {
+    " ".join(path): (path, command) for path, command in LEAVES.values() if path[0] not in WITHOUT_STORE
+}
+
+
+def least(command: click.Command) -> list[str]:
+    """The arguments that it cannot do without."""
+    needed = [parameter for parameter in command.params if parameter.required]
+    named = [[each.opts[0], "x"] if isinstance(each, click.Option) else ["x"] for each in needed]
+    return [part for parts in named for part in parts]
+
+
+@pytest.mark.parametrize(("path", "command"), ON_A_STORE.values(), ids=ON_A_STORE)
+def test_a_store_is_made_by_what_adds_to_it_and_by_nothing_else(
+    tmp_path: Path, path: tuple[str, ...], command: click.Command
+) -> None:
+    result = CliRunner().invoke(main, [*path, *least(command)])
+
+    if " ".join(path) in MAKE_A_STORE:
+        assert (result.exit_code, (tmp_path / "var" / "sidecar.db").exists()) == (0, True)
+    else:
+        assert (result.exit_code, result.stdout, list(tmp_path.iterdir())) == (1, "", [])
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"Error: there is no store at {tmp_path}/var/sidecar.db: start the sidecar")
 
 
 NOT_OURS = {"a text": b"nothing of yours, and longer than a header " * 9, "an empty folder": None}

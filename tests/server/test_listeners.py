@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,32 @@ def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
         listener.listen()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
+
+
+def test_the_socket_goes_away_whatever_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.sock"
+    with pytest.raises(ZeroDivisionError), listening(f"unix:{path}"):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+def test_who_drains_leaves_the_socket_of_who_took_over(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.sock"
+    with ExitStack() as draining:
+        draining.enter_context(listening(f"unix:{path}")).close()
+        with listening(f"unix:{path}"):
+            # As it is where the drain took longer than the file system's clock takes for one step.
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
+            draining.close()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+
+
+def test_a_socket_whose_mode_was_changed_goes_away_too(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.sock"
+    with listening(f"unix:{path}"):
+        path.chmod(0o600)
+    assert not path.exists()
 
 
 def test_a_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:

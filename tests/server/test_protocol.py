@@ -1,60 +1,130 @@
-"""The head limit, over a real socket."""
+"""The limits on a request's head, over a real socket."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
 import pytest
 import uvicorn
 
 from sidecar.server.listeners import listening
-from sidecar.server.protocol import head_limited
+from sidecar.server.protocol import MOST_HEADERS, PATIENCE, head_limited
 from sidecar.web.entrance import Receive, Scope, Send, respond
 
 LIMIT = 4096
-Exchange = Callable[[list[bytes]], Awaitable[bytes]]
+SHORT = 0.1
+WATCHDOG = 30
 
 
-async def application(_scope: Scope, receive: Receive, send: Send) -> None:
-    body = (await receive())["body"]
-    await respond(send, 200, b"%d" % len(body))
+@dataclass
+class Connection:
+    """A client's end."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, chunk: bytes) -> None:
+        self.writer.write(chunk)
+        await self.writer.drain()
+
+    async def answer(self) -> str:
+        """The next answer's body."""
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WATCHDOG)
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        return (await self.reader.readexactly(int(length.partition(b":")[2]))).decode()
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        return await asyncio.wait_for(self.reader.read(), WATCHDOG)
 
 
-@pytest.fixture
-async def exchange() -> AsyncIterator[Exchange]:
-    """Sends chunks, one after the other, and reads until the server closes or has nothing more."""
-    config = uvicorn.Config(application, http=head_limited(LIMIT), lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    with listening("127.0.0.1:0") as listener:
-        port = listener.getsockname()[1]
-        serving = asyncio.create_task(server._serve([listener]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, and no event
-            await asyncio.sleep(0)
+@dataclass
+class Serving:
+    """A server whose answers tell what it was sent: the length of the body, and the header lines."""
 
-        async def send(chunks: list[bytes]) -> bytes:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    port: int = 0
+    asked: list[str] = field(default_factory=list)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers; /slow when it is released."""
+        self.asked.append(scope["path"])
+        self.entered.set()
+        if scope["path"] == "/slow":
+            await self.released.wait()
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+        names = b",".join(name for name, _ in scope["headers"])
+        await respond(send, 200, b"%d bytes, %b" % (len(body), names))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One that is closed at the end."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.close()
+
+    async def exchange(self, chunks: list[bytes]) -> bytes:
+        """Sends chunks, one after the other, and reads until the server closes or has nothing more."""
+        async with self.connection() as connection:
             try:
                 for chunk in chunks:
-                    writer.write(chunk)
-                    await writer.drain()
-                writer.write_eof()
-                return await asyncio.wait_for(reader.read(), 30)
+                    await connection.send(chunk)
+                connection.writer.write_eof()
+                return await connection.rest()
             except ConnectionError:
                 return b""
-            finally:
-                writer.close()
 
-        yield send
+
+@asynccontextmanager
+async def serving(patience: float = WATCHDOG) -> AsyncIterator[Serving]:
+    """A server on a free port."""
+    started = Serving()
+    config = uvicorn.Config(
+        started.application,
+        interface="asgi3",
+        http=head_limited(LIMIT, patience),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+    )
+    server = uvicorn.Server(config)
+    with listening("127.0.0.1:0") as listener:
+        started.port = listener.getsockname()[1]
+        task = asyncio.create_task(server._serve([listener]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, and no event
+            await asyncio.sleep(0)
+        yield started
         server.should_exit = True
-        await serving
+        await task
 
 
-def head(size: int, *, close: bool = True) -> bytes:
-    """A request whose target and header lines have `size` bytes together."""
+def head(size: int, *, close: bool = True, method: bytes = b"GET", body: int = 0) -> bytes:
+    """A request whose target and header lines have `size` bytes together; its body follows them."""
     fixed = (b"Connection", b"close") if close else (b"Connection", b"keep-alive")
-    rest = size - len(b"/") - sum(map(len, fixed)) - len(b"Xa")
-    return b"GET / HTTP/1.1\r\n%b: %b\r\nX: %b\r\n\r\n" % (*fixed, b"a" * (rest + 1))
+    length = (b"Content-Length", b"%d" % body)
+    rest = size - len(b"/") - sum(map(len, (*fixed, *length))) - len(b"Xa")
+    lines = (*fixed, *length, b"a" * (rest + 1))
+    return b"%b / HTTP/1.1\r\n%b: %b\r\n%b: %b\r\nX: %b\r\n\r\n%b" % (method, *lines, b"b" * body)
+
+
+def lines(number: int) -> bytes:
+    """A request with so many header lines."""
+    return b"GET / HTTP/1.1\r\nConnection: close\r\n" + b"X: a\r\n" * (number - 1) + b"\r\n"
+
+
+# --- size ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,9 +133,18 @@ def head(size: int, *, close: bool = True) -> bytes:
         pytest.param([head(LIMIT)], [b"200"], id="the longest head that is allowed"),
         pytest.param([head(LIMIT + 1)], [b"431"], id="one byte more"),
         pytest.param([head(10 * LIMIT)], [b"431"], id="ten times as long, at once"),
+        pytest.param([head(LIMIT + 1, method=b"POST", body=9)], [b"431"], id="one byte more, with a body"),
         pytest.param([b"GET / HTTP/1.1\r\nX: ", *[b"a" * 1000] * 10], [b"431"], id="a line without an end"),
         pytest.param([b"GET /", *[b"a" * 1000] * 10], [b"431"], id="a target without an end"),
         pytest.param([b"GET / HTTP/1.1\r\n", *[b"X: a\r\n" * 100] * 20], [b"431"], id="lines without an end"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nX: " + b"a" * LIMIT + b"\r\n\r\n"],
+            [b"431"],
+            id="one that asks for an upgrade",
+        ),
+        pytest.param([b"\r\n" * 1000] * 10, [b"431"], id="empty lines without an end"),
+        pytest.param([lines(MOST_HEADERS)], [b"200"], id="the most lines that are allowed"),
+        pytest.param([lines(MOST_HEADERS + 1)], [b"431"], id="one line more"),
         pytest.param(
             [head(100, close=False) + head(LIMIT + 1)],
             [b"200"],
@@ -76,11 +155,164 @@ def head(size: int, *, close: bool = True) -> bytes:
             [b"200"],
             id="a long body is no long head",
         ),
+        pytest.param(
+            [
+                b"POST / HTTP/1.1\r\nContent-Length: 20000\r\nConnection: close\r\n\r\n",
+                *[b"x" * 2000] * 10,
+            ],
+            [b"200"],
+            id="nor is one in pieces",
+        ),
     ],
 )
 async def test_i95_a_head_over_the_limit_is_refused(
-    exchange: Exchange, chunks: list[bytes], statuses: list[bytes]
+    caplog: pytest.LogCaptureFixture, chunks: list[bytes], statuses: list[bytes]
 ) -> None:
-    answer = await exchange(chunks)
+    with caplog.at_level(logging.WARNING):
+        async with serving() as server:
+            answer = await server.exchange(chunks)
     found = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
     assert found == statuses
+    assert caplog.records == []
+
+
+async def test_what_is_no_request_has_one_answer_however_long_it_is() -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(b"\0" * (LIMIT + 1))
+        answer = await connection.rest()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_the_body_of_a_refused_request_is_no_other_requests_body() -> None:
+    first = head(100, close=False, method=b"POST", body=3)
+    async with serving() as server:
+        answer = await server.exchange([first + head(LIMIT + 1, method=b"POST", body=500)])
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\n\r\n3 bytes, " in answer
+
+
+# --- what is no header ---------------------------------------------------------------------------
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+
+
+async def test_trailers_are_no_headers() -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(CHUNKED + b"X-Forwarded-For: 10.0.0.1\r\n\r\n")
+        assert await connection.answer() == "1 bytes, transfer-encoding"
+
+
+@pytest.mark.parametrize("trailers", [b"X: a\r\n" * 700, b"a" * 4200], ids=["lines", "one line"])
+async def test_trailers_over_the_limit_close_the_connection(trailers: bytes) -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(CHUNKED)
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        await connection.send(trailers)
+        assert await connection.rest() == b""
+
+
+# --- upgrades ------------------------------------------------------------------------------------
+
+
+UPGRADE = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_who_asks_for_an_upgrade_is_answered_without_and_without_a_warning(
+    caplog: pytest.LogCaptureFixture, protocol: bytes
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with serving() as server, server.connection() as connection:
+            await connection.send(b"GET / HTTP/1.1\r\n" + UPGRADE % protocol)
+            assert await connection.answer() == "0 bytes, connection,upgrade"
+            assert await connection.rest() == b""
+    assert caplog.records == []
+
+
+async def test_the_body_of_who_asks_for_an_upgrade_is_never_read_as_a_request() -> None:
+    asking = b"POST /slow HTTP/1.1\r\nContent-Length: 18\r\n" + UPGRADE % b"h2c"
+    async with serving() as server, server.connection() as connection:
+        await connection.send(asking)
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        await connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        server.released.set()
+        with suppress(ConnectionResetError):  # where the body comes too late to be read at all
+            await connection.rest()
+    assert server.asked == ["/slow"]
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_a_head_has_ten_seconds() -> None:
+    assert head_limited(LIMIT).patience == PATIENCE == 10.0
+
+
+WHOLE = b"GET / HTTP/1.1\r\nX: a\r\n\r\n"
+
+
+HALVES = [b"\r\n", b"G", b"GET / HTTP/1.1\r\n", WHOLE[:-2]]
+
+
+@pytest.mark.parametrize("half", [b"", *HALVES], ids=str)
+async def test_a_new_connection_that_sends_no_whole_head_is_closed(half: bytes) -> None:
+    async with serving(SHORT) as server, server.connection() as connection:
+        await connection.send(half)
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+async def test_a_used_connection_that_sends_half_a_head_is_closed(half: bytes) -> None:
+    async with serving(SHORT) as server, server.connection() as connection:
+        await connection.send(WHOLE)
+        await connection.answer()
+        await connection.send(half)
+        assert await connection.rest() == b""
+
+
+async def test_a_head_that_comes_byte_by_byte_has_no_more_time() -> None:
+    async with serving(SHORT) as server, server.connection() as connection:
+        await connection.send(b"GET /")
+        closed = asyncio.create_task(connection.rest())
+        while not closed.done():
+            # Slow enough to be far from the limit on its size, which would be answered with 431.
+            await asyncio.sleep(SHORT / 20)
+            connection.writer.write(b"a")
+        assert await closed == b""
+
+
+async def test_an_idle_connection_stays_open() -> None:
+    async with serving(SHORT) as server, server.connection() as idle:
+        await idle.send(WHOLE)
+        await idle.answer()
+        async with server.connection() as silent:
+            assert await silent.rest() == b""
+        await idle.send(WHOLE)
+        assert await idle.answer() == "0 bytes, x"
+
+
+@pytest.mark.parametrize("pieces", [[WHOLE[:9], WHOLE[9:]], [WHOLE + WHOLE[:9], WHOLE[9:]]], ids=str)
+async def test_a_head_in_pieces_that_came_in_time_leaves_the_connection_open(pieces: list[bytes]) -> None:
+    async with serving(SHORT) as server, server.connection() as slow:
+        for piece in pieces:
+            await slow.send(piece)
+        for _ in range(b"".join(pieces).count(WHOLE)):
+            await slow.answer()
+        async with server.connection() as silent:
+            assert await silent.rest() == b""
+        await slow.send(WHOLE)
+        assert await slow.answer() == "0 bytes, x"
+
+
+async def test_half_a_head_takes_no_answer_from_the_request_before() -> None:
+    async with serving(SHORT) as server, server.connection() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\nGET / HT")
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        async with server.connection() as silent:
+            assert await silent.rest() == b""
+        server.released.set()
+        answer = await connection.rest()
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in answer

@@ -1,0 +1,35 @@
+"""What one process does in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidecar.app import Application, services
+from sidecar.server import process
+from sidecar.settings import parse
+
+
+async def test_a_fault_in_the_purge_is_logged_and_there_is_a_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_PURGE_EVERY", 0)
+    again = asyncio.Event()
+    faults = iter([ZeroDivisionError()])
+
+    async def purge() -> None:
+        for fault in faults:
+            raise fault
+        again.set()
+
+    async with services(parse({"store": {"url": f"sqlite:///{tmp_path}/sidecar.db"}})) as parts:
+        application = Application(parts)
+        monkeypatch.setattr(application, "purge", purge)
+        with capture_logs() as logs:
+            purging = asyncio.create_task(process._purge_now_and_then(application))
+            await asyncio.wait_for(again.wait(), 30)
+        purging.cancel()
+    assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("purge_failed", True)]
