@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sidecar.credentials import id_of_secret
-from sidecar.model import Account, NewUser, Role
+from sidecar.records import Account, NewUser, Role
 from sidecar.stores import open_store
 
 USERS = 1_000

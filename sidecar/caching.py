@@ -8,8 +8,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 from cachetools import LRUCache
 
-from sidecar.model import Credential, HeaderLines, User, Verified
+from sidecar.model import Credential, HeaderLines, Verified
 from sidecar.ports import Users
+from sidecar.records import User
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sidecar.errors import InvalidToken
-from sidecar.model import SigningKey
 from sidecar.ports import Clock, SigningKeyStore
+from sidecar.records import SigningKey
 from sidecar.revocation import Reread, Revocations
 from sidecar.settings import Tokens
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from sidecar.model import Account, NewUser, UserChange
+    from sidecar.records import Account, NewUser, UserChange
 
 LONGEST = 255
 

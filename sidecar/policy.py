@@ -10,7 +10,8 @@ from sidecar.hosts import HostPattern
 from sidecar.model import Form, Identity, OriginalRequest, Reason
 from sidecar.paths import PathPattern
 from sidecar.settings import RuleSettings
-from sidecar.trust import Network, contains
+from sidecar.settings.types import Network
+from sidecar.trust import contains
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,27 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sidecar.model import (
-    AccessKey,
-    ApiKey,
-    App,
-    Changes,
     CheckRequest,
     CheckResponse,
     Credential,
     Decision,
     Form,
     IPAddress,
-    NewUser,
     OriginalRequest,
     Rejected,
+    Verified,
+)
+from sidecar.records import (
+    AccessKey,
+    ApiKey,
+    App,
+    Changes,
+    NewUser,
     Role,
     Session,
     SigningKey,
     User,
     UserChange,
-    Verified,
 )
 
 

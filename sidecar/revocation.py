@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import structlog
 
 from sidecar.errors import StoreUnavailable
-from sidecar.model import Changes
 from sidecar.ports import ChangeFeed, Clock
+from sidecar.records import Changes
 
 LOOK_EVERY = 0.25
 """Seconds after which the store is asked again, by the next check that wants to know."""

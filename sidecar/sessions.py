@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from sidecar.credentials import id_of_secret, new_secret
 from sidecar.keys import SESSION_TOKEN, KeyRing
-from sidecar.model import Session, User
 from sidecar.ports import Clock, SessionStore
+from sidecar.records import Session, User
 from sidecar.settings import SessionSettings
 
 

@@ -7,11 +7,12 @@ import structlog
 from sidecar.credentials import id_of_secret
 from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import SignInLimits
-from sidecar.model import IPAddress, Reason, Rejected, User
+from sidecar.model import IPAddress, Reason, Rejected
 from sidecar.names import LONGEST as LONGEST_NAME
 from sidecar.names import sign_in_key
 from sidecar.passwords import LONGEST, Passwords
 from sidecar.ports import UserStore
+from sidecar.records import User
 from sidecar.telemetry import Metrics
 from sidecar.trust import client_network
 

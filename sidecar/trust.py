@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 
 from sidecar.errors import RequestRefused
 from sidecar.model import UNIX_PEER, Headers, IPAddress, Reason
-
-Network = IPv4Network | IPv6Network
+from sidecar.settings.types import Network
 
 
 class TrustedProxies:

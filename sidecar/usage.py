@@ -8,8 +8,9 @@ import structlog
 from cachetools import LRUCache
 
 from sidecar.errors import StoreUnavailable
-from sidecar.model import ApiKey, Session, Usage
+from sidecar.model import Usage
 from sidecar.ports import ApiKeyStore, SessionStore
+from sidecar.records import ApiKey, Session
 
 _MOST_SESSIONS = 65_536
 

@@ -14,8 +14,8 @@ from argon2 import PasswordHasher
 
 from sidecar.app import Application, Services, services
 from sidecar.credentials import id_of_secret, new_api_key
-from sidecar.model import Account, ApiKey, NewUser, Role, User
 from sidecar.passwords import Passwords
+from sidecar.records import Account, ApiKey, NewUser, Role, User
 from sidecar.settings import Settings, parse
 from tests.clocks import ManualClock
 

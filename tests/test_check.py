@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from sidecar.clock import SystemClock
 from sidecar.credentials import id_of_secret
-from sidecar.model import Account, ApiKey, App, UserChange
+from sidecar.records import Account, ApiKey, App, UserChange
 from sidecar.revocation import LOOK_EVERY
 from tests.conftest import Start
 from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Original, Running, WaitingHasher, running

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from sidecar.errors import InvalidToken
 from sidecar.keys import SESSION_TOKEN, KeyRing, new_key
-from sidecar.model import SigningKey
+from sidecar.records import SigningKey
 from tests.conftest import Start
 from tests.running import Running, running
 

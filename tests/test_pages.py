@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
+from sidecar.errors import InvalidValue
+from sidecar.web.forms import read_form
 from tests.conftest import Start
 from tests.running import Running
 
@@ -172,6 +177,16 @@ async def test_a_browser_that_goes_away_in_the_middle_of_a_form_is_no_fault(side
     answer = await sidecar.ask("POST", "/login", goes_away=True)
     assert answer.status == 400
     assert 'code="500"' not in await sidecar.metrics()
+
+
+async def test_a_form_that_does_not_arrive_is_not_waited_for() -> None:
+    async def receive() -> Message:
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(InvalidValue, match="did not arrive in time"):
+        await read_form(request, patience=0.0)
 
 
 async def test_an_outage_is_no_wrong_password_and_clears_no_cookie(sidecar: Running) -> None:

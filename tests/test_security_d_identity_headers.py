@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sidecar.errors import IdentityTooLarge
 from sidecar.identity_headers import LIMIT, IdentityHeaders, escaped
-from sidecar.model import Account, Identity
+from sidecar.model import Identity
+from sidecar.records import Account
 from tests.conftest import Start
 from tests.running import GATEWAYS, Answer, Running
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from sidecar.model import UserChange
+from sidecar.records import UserChange
 from tests.conftest import Start
 from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Running, WaitingHasher, running
 

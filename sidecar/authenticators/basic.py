@@ -6,7 +6,8 @@ import base64
 import binascii
 
 from sidecar.caching import SingleFlight
-from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, User, Verified
+from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
+from sidecar.records import User
 from sidecar.sign_in import SignIn
 
 

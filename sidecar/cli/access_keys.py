@@ -10,8 +10,8 @@ from sidecar.cli.output import Moment, Record, count, json_option, print_list, p
 from sidecar.cli.running import with_services, with_services_on_new_store
 from sidecar.cli.values import expiry, ids_argument, name_option, ttl_option
 from sidecar.errors import NotFound
-from sidecar.model import AccessKey
 from sidecar.names import check_name
+from sidecar.records import AccessKey
 
 if TYPE_CHECKING:
     from sidecar.app import Services

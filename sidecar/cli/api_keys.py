@@ -20,8 +20,8 @@ from sidecar.cli.values import (
     usernames,
 )
 from sidecar.errors import NotFound
-from sidecar.model import ApiKey
 from sidecar.names import check_labels, check_name
+from sidecar.records import ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

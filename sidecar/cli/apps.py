@@ -8,8 +8,8 @@ import click
 
 from sidecar.cli.output import Moment, Record, json_option, print_list, print_one, remark
 from sidecar.cli.running import with_services, with_services_on_new_store
-from sidecar.model import App
 from sidecar.names import check_label, check_name
+from sidecar.records import App
 
 if TYPE_CHECKING:
     from sidecar.app import Services

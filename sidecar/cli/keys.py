@@ -8,7 +8,7 @@ import click
 
 from sidecar.cli.output import Moment, Record, json_option, print_list, print_one
 from sidecar.cli.running import with_services
-from sidecar.model import SigningKey
+from sidecar.records import SigningKey
 
 if TYPE_CHECKING:
     from sidecar.app import Services

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from sidecar.model import Account
+from sidecar.records import Account
 
 Record = Mapping[str, object]
 

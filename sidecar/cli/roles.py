@@ -9,8 +9,8 @@ import click
 
 from sidecar.cli.output import json_option, print_list, print_one
 from sidecar.cli.running import with_services, with_services_on_new_store
-from sidecar.model import Role
 from sidecar.names import check_label, check_labels
+from sidecar.records import Role
 
 if TYPE_CHECKING:
     from sidecar.app import Services

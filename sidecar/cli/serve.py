@@ -13,7 +13,7 @@ import click
 from sidecar.cli.addresses import endpoint_of
 from sidecar.cli.output import remark
 from sidecar.cli.running import BY, config_option
-from sidecar.model import NewUser, User
+from sidecar.records import NewUser, User
 
 if TYPE_CHECKING:
     from sidecar.app import Services

@@ -18,8 +18,8 @@ from sidecar.cli.values import (
     usernames,
 )
 from sidecar.errors import NotFound
-from sidecar.model import Session
 from sidecar.names import check_label
+from sidecar.records import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

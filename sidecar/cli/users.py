@@ -12,8 +12,8 @@ from sidecar.cli.output import Moment, Record, count, json_option, print_list, p
 from sidecar.cli.running import BY, with_services, with_services_on_new_store
 from sidecar.cli.values import ACCOUNT_METAVAR, account, find_user
 from sidecar.errors import InvalidValue
-from sidecar.model import Account, NewUser, User, UserChange
 from sidecar.names import check_user
+from sidecar.records import Account, NewUser, User, UserChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.errors import InvalidValue, NotFound
-from sidecar.model import Account
+from sidecar.records import Account
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.model import User
     from sidecar.ports import UserStore
+    from sidecar.records import User
 
 NAMING = "the id, name or e-mail address"
 ACCOUNT_METAVAR = "ID:NAME[:admin][:primary]"

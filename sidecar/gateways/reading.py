@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sidecar.errors import RequestRefused
@@ -22,10 +21,10 @@ from sidecar.model import (
     Unavailable,
 )
 from sidecar.paths import read_path
+from sidecar.settings.types import METHOD
 from sidecar.trust import client_address
 
 _SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
-_METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")
 _SENTENCES = {
     401: b"You are not signed in.\n",
     403: b"You may not do this.\n",
@@ -39,7 +38,8 @@ def read_original(
     request: CheckRequest, hops: int, *, method: bytes, scheme: bytes, host: bytes, target: bytes
 ) -> OriginalRequest:
     """The proxied request from its raw parts. Raises RequestRefused."""
-    if method == b"CONNECT" or not _METHOD.fullmatch(method):
+    read_method = method.decode("latin-1")
+    if read_method == "CONNECT" or not METHOD.fullmatch(read_method):
         raise RequestRefused(Reason.BAD_METHOD)
     read_scheme = _SCHEMES.get(scheme)
     if read_scheme is None:
@@ -47,7 +47,7 @@ def read_original(
     if b"#" in target:
         raise RequestRefused(Reason.AMBIGUOUS_PATH)
     return OriginalRequest(
-        method=method.decode("ascii"),
+        method=read_method,
         scheme=read_scheme,
         host=read_host(host, read_scheme),
         path=read_path(target.partition(b"?")[0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,18 +16,21 @@ from sidecar.model import Headers
 from sidecar.settings import SessionSettings
 
 LONGEST_FORM = 64 * 1024
+PATIENCE = 10.0
+"""Seconds within which a form has to arrive."""
+
 _MOST_FIELDS = 16
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _TOKEN_BYTES = 32
 
 
-async def read_form(request: Request) -> Mapping[str, str]:
-    """The fields of a form. Raises InvalidValue where it is too long or cannot be read."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            raise InvalidValue("The form is too long.")
+async def read_form(request: Request, patience: float = PATIENCE) -> Mapping[str, str]:
+    """The fields of a form. Raises InvalidValue where it is too long, too slow, or cannot be read."""
+    try:
+        async with asyncio.timeout(patience):
+            body = await _read_body(request)
+    except TimeoutError:
+        raise InvalidValue("The form did not arrive in time.") from None
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),
@@ -38,6 +42,15 @@ async def read_form(request: Request) -> Mapping[str, str]:
     except ValueError:
         raise InvalidValue("The form cannot be read.") from None
     return dict(pairs)
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            raise InvalidValue("The form is too long.")
+    return bytes(body)
 
 
 class CrossSiteGuard:

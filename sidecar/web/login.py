@@ -15,8 +15,9 @@ from sidecar.authenticators.session import SessionAuthenticator
 from sidecar.cookies import SessionCookie
 from sidecar.credentials import presented
 from sidecar.errors import InvalidValue, RequestRefused, Throttled
-from sidecar.model import Form, Headers, Identity, IPAddress, Reason, Rejected, User, Verified
+from sidecar.model import Form, Headers, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import SessionStore
+from sidecar.records import User
 from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.sessions import Sessions

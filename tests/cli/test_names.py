@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.errors import InvalidValue
-from sidecar.model import Account, NewUser, UserChange
 from sidecar.names import (
     LONGEST,
     check_email,
@@ -17,6 +16,7 @@ from sidecar.names import (
     check_user,
     check_username,
 )
+from sidecar.records import Account, NewUser, UserChange
 
 Check = Callable[[str], None]
 

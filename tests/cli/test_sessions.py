@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.credentials import id_of_secret
 from sidecar.keys import SESSION_TOKEN
-from sidecar.model import Session
+from sidecar.records import Session
 from tests.cli.commands import Cli
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from sidecar.app import Services
-from sidecar.model import Account, User
+from sidecar.records import Account, User
 from tests.cli.commands import PASSWORD, PATIENCE, Cli, clean_environment, process_command
 
 EVERYTHING = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.model import NewUser, User
 from sidecar.ports import Store
+from sidecar.records import NewUser, User
 from sidecar.stores import open_store
 
 URLS: dict[str, Callable[[Path], str]] = {"sqlite": lambda directory: f"sqlite:///{directory / 'store.db'}"}

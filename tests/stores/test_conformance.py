@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sidecar.errors import Conflict, InvalidValue, NotFound
-from sidecar.model import (
+from sidecar.ports import Store
+from sidecar.records import (
     AccessKey,
     Account,
     ApiKey,
@@ -23,7 +24,6 @@ from sidecar.model import (
     User,
     UserChange,
 )
-from sidecar.ports import Store
 
 UNSTORABLE_TEXT = "\ud800"
 UNSTORABLE_NUMBER = 10**30

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import InvalidValue, StoreError, StoreUnavailable, StoreUnusable
-from sidecar.model import Changes, NewUser, Session, User
 from sidecar.ports import Store
+from sidecar.records import Changes, NewUser, Session, User
 from sidecar.stores import open_store
 from sidecar.stores.sqlite import SqliteStore, changes, schema
 
@@ -147,7 +147,7 @@ async def test_an_empty_file_becomes_a_store(empty_file: Path) -> None:
 
 FIRST = """
 import asyncio, sys
-from sidecar.model import SigningKey
+from sidecar.records import SigningKey
 from sidecar.stores import open_store
 
 async def main():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from sidecar.errors import Conflict, NotFound
-from sidecar.model import App
+from sidecar.records import App
 from sidecar.stores.sqlite import changes
 from sidecar.stores.sqlite.database import Database, Row
 from sidecar.stores.sqlite.records import run

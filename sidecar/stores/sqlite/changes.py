@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from sidecar.model import Changes
+from sidecar.records import Changes
 from sidecar.stores.sqlite.database import Database, Row
 
 EVERYBODY = None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 
 from sidecar.errors import NotFound
-from sidecar.model import AccessKey, ApiKey, SigningKey
+from sidecar.records import AccessKey, ApiKey, SigningKey
 from sidecar.stores.sqlite import changes
 from sidecar.stores.sqlite.columns import decoded, encoded
 from sidecar.stores.sqlite.database import Database, Row

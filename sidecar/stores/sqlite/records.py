@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Generic, TypeVar
 
-from sidecar.model import AccessKey, ApiKey, Session
+from sidecar.records import AccessKey, ApiKey, Session
 from sidecar.stores.sqlite import changes
 from sidecar.stores.sqlite.database import Database, Row
 

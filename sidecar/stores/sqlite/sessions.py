@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from sidecar.model import Session
+from sidecar.records import Session
 from sidecar.stores.sqlite.columns import decoded, encoded
 from sidecar.stores.sqlite.database import Database, Row
 from sidecar.stores.sqlite.records import Records, run

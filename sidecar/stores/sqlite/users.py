@@ -10,8 +10,8 @@ from itertools import chain, groupby
 from operator import itemgetter
 
 from sidecar.errors import Conflict, InvalidValue, NotFound
-from sidecar.model import Account, NewUser, Role, User, UserChange
 from sidecar.names import sign_in_key
+from sidecar.records import Account, NewUser, Role, User, UserChange
 from sidecar.stores.sqlite import changes
 from sidecar.stores.sqlite.columns import decoded, encoded
 from sidecar.stores.sqlite.database import Database, Row
