@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from sidecar import caching
 from sidecar.clock import SystemClock
 from sidecar.credentials import id_of_secret
 from sidecar.records import Account, ApiKey, App, UserChange
@@ -254,6 +255,27 @@ async def test_what_concerns_one_user_leaves_the_others_remembered(sidecar: Runn
     sidecar.clock.advance(1)
     await sidecar.check("nginx", [session])
     assert 'sidecar_cache_requests_total{cache="identity",result="hit"} 1.0' in await sidecar.metrics()
+
+
+async def test_the_memory_is_bounded_and_what_it_drops_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "MOST_IDENTITIES", 2)
+    monkeypatch.setattr(caching, "MOST_USERS", 1)
+    async with running(tmp_path) as sidecar:
+        alice, bob = await sidecar.add_user(), await sidecar.add_user("bob")
+        sessions = [await sidecar.session(user) for user in (alice, bob, alice, bob)]
+        for _ in range(2):
+            for session in sessions:
+                assert (await sidecar.check("nginx", [session])).status == 200
+        text = await sidecar.metrics()
+    for line in (
+        'sidecar_cache_entries{cache="identity"} 2.0',
+        'sidecar_cache_entries{cache="user"} 1.0',
+        'sidecar_cache_evictions_total{cache="identity"} 6.0',
+        'sidecar_cache_evictions_total{cache="user"} 7.0',
+    ):
+        assert line in text
 
 
 async def test_g82_what_is_known_of_a_credential_is_judged_again_by_each_rule(start: Start) -> None:
