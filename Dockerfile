@@ -18,12 +18,11 @@ RUN pip uninstall --yes --quiet --root-user-action ignore pip \
     && install --directory --mode 0700 --owner 10001 --group 10001 /var/lib/sidecar
 COPY --from=builder /opt/sidecar /opt/sidecar
 COPY config/container.toml /etc/sidecar/sidecar.toml
-# In the environment, the store stays in the volume whichever file is mounted.
+# The store's default is below the working directory, and so in the volume.
 ENV PATH=/opt/sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    SIDECAR_CONFIG=/etc/sidecar/sidecar.toml \
-    SIDECAR_STORE__URL=sqlite:////var/lib/sidecar/sidecar.db
+    SIDECAR_CONFIG=/etc/sidecar/sidecar.toml
 WORKDIR /var/lib/sidecar
 VOLUME /var/lib/sidecar
 EXPOSE 9000

@@ -2,7 +2,7 @@
 
 # The first of these on PATH that is new enough; `make run PYTHON=/opt/python3.13/bin/python3` to choose.
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
-    $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+    $(name) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) and print("$(name)")' 2>/dev/null)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,8 +42,8 @@ setup: $(VENV)/.installed-for-tests
 
 # ensurepip is missing where Debian's python3-venv is: say what to do instead of leaving half a directory.
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo 'Sidecar needs Python 3.11 or newer: none is on PATH. Name one with PYTHON=…' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Sidecar needs Python 3.11 or newer: $(PYTHON) is " + sys.version.split()[0] + ".")'
+	@test -n "$(PYTHON)" || { echo 'Sidecar needs Python 3.11 to 3.14: none is on PATH. Name one with PYTHON=…' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Sidecar needs Python 3.11 to 3.14: $(PYTHON) is " + sys.version.split()[0] + ".")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'This Python cannot make virtual environments: install python3-venv.' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@touch $@

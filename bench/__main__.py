@@ -130,7 +130,6 @@ def ratios(rows: list[Row]) -> list[Figure]:
     return [
         Figure("cached ÷ bare", cpu[CACHED_CHECK] / cpu[BARE], 2.5),
         Figure(f"uncached ({FEW:,}) ÷ bare", cpu[UNCACHED_FEW] / cpu[BARE], 5),
-        Figure(f"uncached ({MANY:,}) ÷ bare", cpu[UNCACHED_MANY] / cpu[BARE], 5),
         Figure(f"uncached, {MANY:,} ÷ {FEW:,} sessions", cpu[UNCACHED_MANY] / cpu[UNCACHED_FEW], 1.3),
     ]
 

@@ -35,5 +35,5 @@ def program(name: str) -> str:
     """Where the program is. Raises CannotMeasure."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
-        raise CannotMeasure(f"{name} is not installed; on Debian: apt-get install nginx-light wrk")
+        raise CannotMeasure(f"{name} is not installed; on Debian: apt-get install nginx wrk")
     return found

@@ -8,7 +8,7 @@ out of its `repr`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -230,7 +230,7 @@ class Usage:
     id: str
     is_session: bool
     last_used_at: float
-    apps: set[str] = field(default_factory=set)
+    apps: frozenset[str] = frozenset()
     not_before: float = 0.0
     """When a first use in an app is tried again, after the store could not write it."""
 

@@ -1,4 +1,4 @@
-"""Signing in by name and password: the one way for the page, for products' sign-ins and for Basic."""
+"""Signing in by name and password: one way, for the page and for Basic."""
 
 from __future__ import annotations
 

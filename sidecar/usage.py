@@ -12,7 +12,7 @@ from sidecar.model import Usage
 from sidecar.ports import ApiKeyStore, SessionStore
 from sidecar.records import ApiKey, Session
 
-_MOST_SESSIONS = 65_536
+_MOST_SESSIONS = 32_768
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +55,12 @@ class UsageRecorder:
         if is_due:
             usage.last_used_at = now
         if new_app:
-            usage.apps.add(new_app)
+            usage.apps |= {new_app}
         try:
             return await self._write(usage, now, new_app)
         except StoreUnavailable as error:
             log.warning("use_not_written", id=usage.id, error=str(error))
-            usage.apps.discard(new_app)
+            usage.apps -= {new_app}
             usage.not_before = now + self._interval
             return is_due
 

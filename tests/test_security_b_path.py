@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.conftest import Start
@@ -23,71 +25,71 @@ PUBLIC, ADMIN, NOTHING, UNREADABLE = "public", "rule_denies", "no_rule", "unread
 
 
 @pytest.mark.parametrize(
-    ("uri", "judged"),
+    ("case", "uri", "judged"),
     [
-        (b"/admin?x=/public", ADMIN),
-        (b"/admin/x?/public/", ADMIN),
-        (b"/public/x#/admin", UNREADABLE),
-        (b"/public/x?a=b#c", UNREADABLE),
-        (b"/public/%23", UNREADABLE),
-        (b"/public/../admin", ADMIN),
-        (b"/public/./x", PUBLIC),
-        (b"/public/%2e%2e/admin", ADMIN),
-        (b"/public/.%2e/admin", ADMIN),
-        (b"/public/%2E./admin", ADMIN),
-        (b"/public/x%2Fy", UNREADABLE),
-        (b"/public/x%2fy", UNREADABLE),
-        (b"/public/..%2fadmin", UNREADABLE),
-        (b"/public/%5c", UNREADABLE),
-        (b"/public/%5C..%5Cadmin", UNREADABLE),
-        (b"/public/%252e%252e/admin", UNREADABLE),
-        (b"/public/%25%32%65", UNREADABLE),
-        (b"/public/100%25", PUBLIC),
-        (b"//admin", ADMIN),
-        (b"/a//b", PUBLIC),
-        (b"/public/a//../admin", UNREADABLE),
-        (b"//evil.com/x", PUBLIC),
-        (b"http://evil/admin", UNREADABLE),
-        (b"/admin;x=1", UNREADABLE),
-        (b"/public/..;/admin", UNREADABLE),
-        (b"/public/%3B", UNREADABLE),
-        (b"/public/%3b", UNREADABLE),
-        (b"/public/%00", UNREADABLE),
-        (b"/public/\x00", UNREADABLE),
-        (b"/public/%", UNREADABLE),
-        (b"/public/%z1", UNREADABLE),
-        (b"/public/%1", UNREADABLE),
-        (b"/public/%c0%af", UNREADABLE),
-        (b"/public/%ff", UNREADABLE),
-        (b"/public/%ed%a0%80", UNREADABLE),
-        (b"/public/\xc3\xa9", UNREADABLE),
-        (b"/public/\\..\\admin", UNREADABLE),
-        (b"/public/a b", UNREADABLE),
-        (b"/public/%20b", PUBLIC),
-        (b"/public/caf%C3%A9", PUBLIC),
-        (b"/%61dmin", ADMIN),
-        (b"/adm%69n/x", ADMIN),
-        (b"/admin", ADMIN),
-        (b"/admin/", ADMIN),
-        (b"/admin/.", ADMIN),
-        (b"/administrator", NOTHING),
-        (b"/ADMIN", NOTHING),
-        (b"admin", UNREADABLE),
-        (b"*", UNREADABLE),
-        (b"", UNREADABLE),
-        (b"?x", UNREADABLE),
-        (b"/exact/x", NOTHING),
-        (b"/x/exact", NOTHING),
-        (b"/exact%0A", NOTHING),
-        (b"/..", UNREADABLE),
-        (b"/public/../../admin", UNREADABLE),
-        (b"/public/..", PUBLIC),
-        (b"/...", NOTHING),
+        (17, b"/admin?x=/public", ADMIN),
+        (17, b"/admin/x?/public/", ADMIN),
+        (18, b"/public/x#/admin", UNREADABLE),
+        (18, b"/public/x?a=b#c", UNREADABLE),
+        (18, b"/public/%23", UNREADABLE),
+        (19, b"/public/../admin", ADMIN),
+        (19, b"/public/./x", PUBLIC),
+        (20, b"/public/%2e%2e/admin", ADMIN),
+        (20, b"/public/.%2e/admin", ADMIN),
+        (20, b"/public/%2E./admin", ADMIN),
+        (21, b"/public/x%2Fy", UNREADABLE),
+        (21, b"/public/x%2fy", UNREADABLE),
+        (21, b"/public/..%2fadmin", UNREADABLE),
+        (21, b"/public/%5c", UNREADABLE),
+        (21, b"/public/%5C..%5Cadmin", UNREADABLE),
+        (22, b"/public/%252e%252e/admin", UNREADABLE),
+        (22, b"/public/%25%32%65", UNREADABLE),
+        (22, b"/public/100%25", PUBLIC),
+        (23, b"//admin", ADMIN),
+        (23, b"/a//b", PUBLIC),
+        (23, b"/public/a//../admin", UNREADABLE),
+        (24, b"//evil.com/x", PUBLIC),
+        (25, b"http://evil/admin", UNREADABLE),
+        (26, b"/admin;x=1", UNREADABLE),
+        (26, b"/public/..;/admin", UNREADABLE),
+        (26, b"/public/%3B", UNREADABLE),
+        (26, b"/public/%3b", UNREADABLE),
+        (27, b"/public/%00", UNREADABLE),
+        (27, b"/public/\x00", UNREADABLE),
+        (28, b"/public/%", UNREADABLE),
+        (28, b"/public/%z1", UNREADABLE),
+        (28, b"/public/%1", UNREADABLE),
+        (28, b"/public/%c0%af", UNREADABLE),
+        (28, b"/public/%ff", UNREADABLE),
+        (28, b"/public/%ed%a0%80", UNREADABLE),
+        (28, b"/public/\xc3\xa9", UNREADABLE),
+        (29, b"/public/\\..\\admin", UNREADABLE),
+        (28, b"/public/a b", UNREADABLE),
+        (28, b"/public/%20b", PUBLIC),
+        (28, b"/public/caf%C3%A9", PUBLIC),
+        (30, b"/%61dmin", ADMIN),
+        (30, b"/adm%69n/x", ADMIN),
+        (31, b"/admin", ADMIN),
+        (31, b"/admin/", ADMIN),
+        (31, b"/admin/.", ADMIN),
+        (31, b"/administrator", NOTHING),
+        (31, b"/ADMIN", NOTHING),
+        (32, b"admin", UNREADABLE),
+        (32, b"*", UNREADABLE),
+        (32, b"", UNREADABLE),
+        (32, b"?x", UNREADABLE),
+        (33, b"/exact/x", NOTHING),
+        (33, b"/x/exact", NOTHING),
+        (33, b"/exact%0A", NOTHING),
+        (19, b"/..", UNREADABLE),
+        (19, b"/public/../../admin", UNREADABLE),
+        (19, b"/public/..", PUBLIC),
+        (31, b"/...", NOTHING),
     ],
-    ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) else value,
+    ids=lambda value: f"b{value}" if isinstance(value, int) else str(value),
 )
-async def test_b17_to_b33_a_path_is_judged_as_the_application_sees_it_or_refused(
-    start: Start, gateway: str, uri: bytes, judged: str
+async def test_a_path_is_judged_as_the_application_sees_it_or_refused(
+    start: Start, gateway: str, case: int, uri: bytes, judged: str
 ) -> None:
     async with start(RULES) as sidecar:
         answer = await sidecar.check(gateway, uri=uri)
@@ -117,30 +119,31 @@ async def test_b21_an_encoded_slash_passes_only_a_rule_that_opts_in_and_where_it
         assert (await sidecar.check(gateway, uri=uri)).status == (status or cannot_be_read(gateway))
 
 
-PATTERNS = ["/**/a/**/b/**/c/*d*e*f", "/a/**", "/*a*a*a*a*a*b", "/**/*.js", "/**/a/a/a/a/a/b"]
+PATTERNS = ["/**/a/**/b/**/c/*d*e*f", "/a/b/c/**", "/*a*a*a*a*a*b", "/**/*.js", "/**/a/a/a/a/a/b"]
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "status"),
     [
-        b"/a" * 30_000,
-        b"/" + b"a" * 60_000,
-        b"/%61" * 15_000,
-        b"/a/b" * 15_000,
-        b"/a/.." * 12_000,
-        b"//" * 30_000,
+        pytest.param(b"/a" * 30_000, 403, id="segments"),
+        pytest.param(b"/" + b"a" * 60_000, 403, id="one segment"),
+        pytest.param(b"/%61" * 15_000, 403, id="escapes"),
+        pytest.param(b"/a/b" * 15_000, 403, id="two kinds of segments"),
+        pytest.param(b"/a/.." * 12_000, 403, id="dot segments"),
+        pytest.param(b"//" * 30_000, 403, id="slashes"),
     ],
-    ids=["segments", "one segment", "escapes", "two kinds of segments", "dot segments", "slashes"],
 )
-async def test_b34_the_longest_path_costs_no_more_than_reading_it(
-    start: Start, gateway: str, uri: bytes
+async def test_b34_the_longest_path_is_matched_at_once(
+    start: Start, gateway: str, uri: bytes, status: int
 ) -> None:
-    # Not timed here: a pattern that backtracks needs longer than the whole suite may take.
-    rules = [{"paths": [pattern], "access": "deny", "name": pattern} for pattern in PATTERNS[1:2]]
-    async with start(
-        {"rules": [{"paths": PATTERNS[:1] + PATTERNS[2:], "access": "public"}, *rules]}
-    ) as sidecar:
-        assert (await sidecar.check(gateway, uri=uri)).status in {200, 403, 400}
+    rules = [{"paths": [pattern], "access": "public"} for pattern in PATTERNS]
+    async with start({"rules": rules}) as sidecar:
+        took = []
+        for _ in range(3):
+            started = time.perf_counter()
+            assert (await sidecar.check(gateway, uri=uri)).status == status
+            took.append(time.perf_counter() - started)
+    assert min(took) < 10 * 0.010
 
 
 async def test_rules_are_tried_in_order_and_the_first_decides(start: Start, gateway: str) -> None:

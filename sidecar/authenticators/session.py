@@ -45,16 +45,20 @@ class SessionAuthenticator:
             claims = await self._keys.verify(credential.value, SESSION_TOKEN)
         except InvalidToken:
             return Rejected(Reason.INVALID_TOKEN)
-        return await self._verified(str(claims.get("sid")), "token", claims["exp"])
+        return await self._verified(str(claims.get("sid")), "token", claims["exp"], claims["sub"])
 
     async def of_cookie(self, secret: bytes) -> Verified | Rejected:
         """Who is signed in with this cookie."""
         return await self._verified(id_of_secret(secret), "session", inf)
 
-    async def _verified(self, session_id: str, method: str, token_expires_at: float) -> Verified | Rejected:
+    async def _verified(
+        self, session_id: str, method: str, token_expires_at: float, subject: str | None = None
+    ) -> Verified | Rejected:
         session = await self._sessions.find(session_id)
         if session is None:
             return Rejected(Reason.UNKNOWN_SESSION)
+        if subject is not None and subject != str(session.user_id):
+            return Rejected(Reason.INVALID_TOKEN)
         usage = self._usage.of_session(session)
         now = self._clock.now()
         if now >= session.expires_at or now >= usage.last_used_at + self._idle_timeout:

@@ -51,7 +51,7 @@ class _Commands(click.Group):
         """In the order in which a newcomer needs them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         """`api-keys` is `api_keys` in `sidecar.cli.api_keys`."""
         if cmd_name not in COMMANDS:
             return None

@@ -24,7 +24,6 @@ def keys() -> None:
 @with_services
 async def list_keys(services: Services, *, as_json: bool) -> None:
     """List the keys: the one that signs, and those that still verify."""
-    await services.keys.start()
     found = await services.store.signing_keys.list(now=services.clock.now())
     columns = ("kid", "algorithm", "created_at", "state", "verifies_until")
     print_list([_record(key) for key in found], columns, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.__main__ import HOST, PORT
-from demo.stack import ROOT, accepts, running, stop, wait_for
+from demo.stack import ROOT, accepts, running, wait_for
 from tests.e2e.harness import BROWSER, TIMEOUT, ask, head
 
 ADDRESS = f"{HOST}:{PORT}"
@@ -38,8 +39,8 @@ def test_it_says_what_to_open_and_leaves_nothing(demo: tuple[subprocess.Popen[by
     assert refused.one("Location").startswith(f"http://{ADDRESS}/_sidecar/login?")
     (directory,) = [Path(word) for word in said.read_text().split() if "sidecar-demo-" in word]
     assert directory.is_dir()
-    stop(process)
-    assert process.returncode == 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == 0
     assert not directory.exists()
     assert not accepts(ADDRESS)
 
