@@ -179,7 +179,7 @@ def _authenticators(
     built: list[Authenticator] = [
         by_session,
         ApiKeyAuthenticator(parts.store.api_keys, users, parts.clock),
-        BasicAuthenticator(sign_in, settings.basic.cache),
+        BasicAuthenticator(sign_in, parts.revocations, settings.basic.cache),
     ]
     enabled = settings.enabled()
     return {each.name: each for each in built if each.name in enabled}

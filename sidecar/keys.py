@@ -71,6 +71,10 @@ class _Key:
         """Whether a token that it signed may still be in force."""
         return self.stored.verifies_until is None or now < self.stored.verifies_until
 
+    def may_have_signed(self, claims: dict[str, Any]) -> bool:
+        """No token of ours outlives its key: one that would was signed by whoever stole that."""
+        return self.stored.verifies_until is None or bool(claims["exp"] <= self.stored.verifies_until)
+
     def public(self) -> dict[str, str]:
         """The public half as a JWK."""
         fields = jwt.get_algorithm_by_name(self.stored.algorithm).to_jwk(self.verifying, as_dict=True)
@@ -130,7 +134,7 @@ class KeyRing:
         if header.get("typ") != kind or "crit" in header:
             raise InvalidToken("it is of another kind")
         claims = self._decoded(token, key)
-        if not self._is_in_force(claims, self._clock.now()):
+        if not self._is_in_force(claims, self._clock.now()) or not key.may_have_signed(claims):
             raise InvalidToken("it has expired, or is not in force yet")
         return claims
 

@@ -107,7 +107,8 @@ class SignInLimits:
         """While a password of this user is checked.
 
         Raises Throttled where the client or the user is banned, and where as many of the user's
-        passwords are being checked as could still be wrong: guesses at once count as guesses.
+        passwords are being checked as could still be wrong: guesses at once count as guesses. (A client's
+        are bounded by the queue in front of the hashes: behind one address there may be many users.)
         """
         for key in _keys(client, user):
             self._refuse_banned(key)

@@ -231,8 +231,10 @@ class Usage:
     is_session: bool
     last_used_at: float
     apps: frozenset[str] = frozenset()
-    not_before: float = 0.0
+    apps_not_before: float = 0.0
     """When a first use in an app is tried again, after the store could not write it."""
+    owes_cookie: bool = False
+    """Whether it was extended by a token's use, and the browser's cookie not refreshed since."""
 
 
 class Verified(NamedTuple):

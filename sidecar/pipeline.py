@@ -135,17 +135,22 @@ class Pipeline:
             return Deny(refusal)
         if rule.app and await self.disabled_apps.holds(rule.app):
             return Deny(Reason.APP_DISABLED)
-        usage = known.verified.usage
-        cookies: tuple[bytes, ...] = ()
-        if usage is not None and await self.usage.note(usage, rule.app, now):
-            cookies = self._refreshed(credential, identity.expires_at, now)
-        return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
+        return Allow(
+            Reason.AUTHENTICATED,
+            identity,
+            known.headers,
+            await self._used(known.verified, credential, rule, now),
+        )
 
-    def _refreshed(self, credential: Credential, expires_at: float, now: float) -> tuple[bytes, ...]:
-        """The cookie of a session that was just extended."""
-        if credential.form is not Form.COOKIE:
+    async def _used(
+        self, verified: Verified, credential: Credential, rule: Rule, now: float
+    ) -> tuple[bytes, ...]:
+        """Notes the use; the cookie where it is to be refreshed."""
+        by_cookie = credential.form is Form.COOKIE
+        usage = verified.usage
+        if usage is None or not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
             return ()
-        return (self.cookie.keep(credential.value, expires_at, now),)
+        return (self.cookie.keep(credential.value, verified.identity.expires_at, now),)
 
     def _challenge(
         self, reason: Reason, request: CheckRequest, original: OriginalRequest, rule: Rule

@@ -51,8 +51,8 @@ class SignIn:
         try:
             with self._limits.checking(network, key):
                 answer = await self._answer(user, password)
-        except Throttled as throttled:
-            self._attempts.labels(throttled.reason).inc()
+        except (Throttled, Overloaded, StoreUnavailable) as error:
+            self._attempts.labels(_reason(error)).inc()
             raise
         result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
         if result is Reason.WRONG_PASSWORD:
@@ -65,22 +65,32 @@ class SignIn:
         stored = await self._users.password_hash(user.id) if user else ""
         if len(password) > LONGEST or not await self._passwords.verify(stored, password) or user is None:
             return Rejected(Reason.WRONG_PASSWORD)
+        renewed = (
+            await self._renewed(user, stored, password) if self._passwords.is_outdated(stored) else stored
+        )
         # The password may have been changed, and the user disabled, while it was hashed.
-        if await self._users.password_hash(user.id) != stored:
+        if await self._users.password_hash(user.id) not in {stored, renewed}:
             return Rejected(Reason.WRONG_PASSWORD)
         now = await self._users.find(user.id)
         if now is None or now.disabled:
             return Rejected(Reason.USER_DISABLED)
-        if self._passwords.is_outdated(stored):
-            await self._rehash(now, stored, password)
         return now
 
-    async def _rehash(self, user: User, stored: str, password: str) -> None:
-        """The next sign-in tries again where this one cannot: nobody is refused for it."""
+    async def _renewed(self, user: User, stored: str, password: str) -> str:
+        """The hash under today's parameters. Where it cannot be made or written, nobody is refused for it."""
         try:
-            await self._users.rehash_password(user.id, stored, await self._passwords.hash(password))
+            renewed = await self._passwords.hash(password)
+            await self._users.rehash_password(user.id, stored, renewed)
         except (StoreUnavailable, Overloaded) as error:
             log.warning("rehash_failed", user_id=user.id, error=str(error))
+            return stored
+        return renewed
+
+
+def _reason(error: Throttled | Overloaded | StoreUnavailable) -> Reason:
+    if isinstance(error, Throttled):
+        return error.reason
+    return Reason.OVERLOADED if isinstance(error, Overloaded) else Reason.STORE_UNAVAILABLE
 
 
 def _unknown(name: str) -> str:

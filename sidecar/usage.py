@@ -45,12 +45,19 @@ class UsageRecorder:
         """The same of an API key."""
         return Usage(key.id, is_session=False, last_used_at=key.last_used_at or -inf)
 
-    async def note(self, usage: Usage, app: str, now: float) -> bool:
-        """True where this was the use that extended the session: its cookie is to be refreshed."""
+    async def note(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
+        """True where the session was extended and its cookie, which asks, is to be refreshed."""
         is_due = usage.last_used_at <= now - self._interval
-        new_app = app if usage.is_session and app not in usage.apps and now >= usage.not_before else ""
-        if not is_due and not new_app:
+        new_app = app if usage.is_session and app not in usage.apps and now >= usage.apps_not_before else ""
+        if is_due or new_app:
+            usage.owes_cookie |= await self._noted(usage, new_app, now, is_due)
+        if not by_cookie or not usage.owes_cookie:
             return False
+        usage.owes_cookie = False
+        return True
+
+    async def _noted(self, usage: Usage, new_app: str, now: float, is_due: bool) -> bool:
+        """True where this use, of all that may be noted at once, extended the session."""
         # Before anything is awaited: of the checks that run at once, the first one writes.
         if is_due:
             usage.last_used_at = now
@@ -60,8 +67,9 @@ class UsageRecorder:
             return await self._write(usage, now, new_app)
         except StoreUnavailable as error:
             log.warning("use_not_written", id=usage.id, error=str(error))
-            usage.apps -= {new_app}
-            usage.not_before = now + self._interval
+            if new_app:
+                usage.apps -= {new_app}
+                usage.apps_not_before = now + self._interval
             return is_due
 
     async def _write(self, usage: Usage, now: float, app: str) -> bool:

@@ -132,6 +132,19 @@ async def test_a_refreshed_cookie_never_promises_more_than_the_session_has(start
         assert "; Max-Age=600;" in cookie
 
 
+async def test_a_session_that_its_token_extends_keeps_its_cookie_too(sidecar: Running) -> None:
+    alice = await sidecar.add_user()
+    begun = await sidecar.parts.sessions.begin(alice)
+    cookie = (b"cookie", sidecar.cookie_name + b"=" + begun.secret.encode())
+    token = (await sidecar.parts.sessions.token(begun.session, alice)).encode()
+    refreshed = []
+    for _ in range(3):
+        sidecar.clock.advance(60)
+        assert not (await sidecar.check("nginx", [(b"authorization", b"Bearer " + token)])).all("Set-Cookie")
+        refreshed += [(await sidecar.check("nginx", [cookie])).all("Set-Cookie") for _ in range(2)]
+    assert [len(cookies) for cookies in refreshed] == [1, 0] * 3
+
+
 async def test_a_bearer_refreshes_no_cookie(sidecar: Running) -> None:
     bearer = (b"authorization", b"Bearer " + await sidecar.token(await sidecar.add_user()))
     sidecar.clock.advance(120)
@@ -231,6 +244,7 @@ async def test_g83_a_revoked_key_is_refused(sidecar: Running) -> None:
     await sidecar.store.api_keys.revoke([stored.id])
     sidecar.clock.advance(1)
     assert (await sidecar.check("nginx", [(b"x-api-key", key)])).reason == "unknown_key"
+    assert 'sidecar_cache_entries{cache="identity"} 0.0' in await sidecar.metrics()
 
 
 @pytest.mark.parametrize("asked_before", [True, False], ids=["remembered", "not remembered"])
@@ -409,8 +423,10 @@ async def test_an_api_key_has_no_apps_and_its_use_is_written_once_in_an_interval
     async with start({"rules": [{"app": "shop"}]}) as sidecar:
         alice = await sidecar.add_user()
         key = (b"x-api-key", await sidecar.api_key(alice))
-        for _ in range(3):
+        for number in range(3):
             assert (await sidecar.check("nginx", [key])).status == 200
+            await sidecar.set_role(f"unrelated-{number}")  # after which everything is looked up again
+            sidecar.clock.advance(1)
         assert written("api_keys.touch") + "1.0" in await sidecar.metrics()
 
 
@@ -434,6 +450,21 @@ async def test_concurrent_checks_of_one_password_hash_it_once(start: Start) -> N
         answers = await asyncio.gather(*(sidecar.check("nginx", [BASIC]) for _ in range(60)))
         assert {answer.status for answer in answers} == {200}
         assert CHEAP.computed == before + 1
+
+
+async def test_who_knows_of_a_change_does_not_join_who_does_not(tmp_path: Path) -> None:
+    hasher = WaitingHasher()
+    async with running(tmp_path, {"authenticators": {"basic": {"enabled": True}}}, hasher) as sidecar:
+        alice = await sidecar.add_user(password=PASSWORD)
+        first = asyncio.create_task(sidecar.check("nginx", [BASIC]))
+        assert await asyncio.to_thread(hasher.has_begun.wait, 30)
+        await disable(sidecar, alice.id)
+        sidecar.clock.advance(1)
+        second = asyncio.create_task(sidecar.check("nginx", [BASIC]))
+        await asyncio.sleep(0)
+        hasher.go_on.set()
+        assert [(await each).status for each in (first, second)] == [401, 401]
+        assert hasher.computed == 2
 
 
 async def test_one_who_goes_away_stops_no_check_of_others(tmp_path: Path) -> None:

@@ -169,6 +169,28 @@ async def test_h89_a_form_of_another_site_is_refused(
         assert (await sidecar.check("nginx", [session])).status == 200
 
 
+@pytest.mark.parametrize(
+    ("public_url", "origin"),
+    [
+        ("https://App.Example.com/_sidecar", b"https://app.example.com"),
+        ("https://app.example.com:443", b"https://app.example.com"),
+        ("http://intranet:80", b"http://intranet"),
+        ("http://intranet:8080", b"http://intranet:8080"),
+        ("http://[::1]:80", b"http://[::1]"),
+    ],
+)
+async def test_our_own_origin_is_known_however_it_is_written(
+    start: Start, public_url: str, origin: bytes
+) -> None:
+    async with start({"login": {"public_url": public_url}}) as sidecar:
+        await sidecar.add_user(password=PASSWORD)
+        base = urlsplit(public_url).path
+        cookie, csrf = await sidecar.form(f"{base}/login")
+        fields = {"username": "alice", "password": PASSWORD, "csrf": csrf}
+        answer = await sidecar.post(f"{base}/login", [cookie, (b"origin", origin)], **fields)
+        assert answer.status == 303
+
+
 @pytest.mark.parametrize("page", ["login", "logout"])
 async def test_h89_a_form_without_its_token_is_refused(sidecar: Running, page: str) -> None:
     await sidecar.add_user(password=PASSWORD)
@@ -254,6 +276,31 @@ async def test_a_client_may_try_again_when_its_minute_is_over(start: Start) -> N
             answer = await sidecar.sign_in("alice", "wrong")
             statuses.append((answer.status, answer.all("Retry-After")))
         assert statuses == [(401, []), (401, []), (429, ["1"]), (401, [])]
+
+
+async def test_a_ban_that_is_over_begins_with_the_same_number_of_failures(start: Start) -> None:
+    ban = {"failures": 2, "window": "10m", "duration": "1m"}
+    async with start({"limits": {"ban": ban}}) as sidecar:
+        statuses = []
+        for seconds in (0, 0, 0, 61, 0, 0):
+            sidecar.clock.advance(seconds)
+            statuses.append((await sidecar.sign_in("alice", "wrong")).status)
+        assert statuses == [401, 401, 429, 401, 401, 429]
+
+
+async def test_a_session_that_began_while_its_user_was_changed_is_none(tmp_path: Path) -> None:
+    hasher = WaitingHasher()
+    async with running(tmp_path, hasher=hasher) as sidecar:
+        alice = await sidecar.add_user(password=PASSWORD)
+        waiting = asyncio.create_task(sidecar.sign_in("alice", PASSWORD))
+        assert await asyncio.to_thread(hasher.has_begun.wait, 30)
+        # The same password again: the hash that is checked stays good, and still it is a change.
+        stored = await sidecar.store.users.password_hash(alice.id)
+        await sidecar.store.users.set_password_hash(alice.id, stored, now=0.0, by="test")
+        hasher.go_on.set()
+        answer = await waiting
+        assert (answer.status, "Sign in again" in answer.text) == (401, True)
+        assert await sidecar.store.sessions.list(alice.id) == []
 
 
 async def test_a_ban_leaves_live_sessions_and_keys_alone(start: Start) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from prometheus_client import generate_latest
 
-from sidecar.telemetry import CURRENT_REQUEST, RequestId, configure_logging
+from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId, configure_logging
 
 HOSTILE = 'a\r\nfake="line"\x1b[31m\x00\u2028'
 
@@ -84,3 +85,14 @@ def test_every_event_of_a_request_carries_its_name() -> None:
     CURRENT_REQUEST.reset(reset)
     (event,) = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert (event["event"], event["level"], event["request_id"]) == ("one", "info", "abc")
+
+
+def test_a_duration_is_counted_in_its_bucket() -> None:
+    metrics = Metrics()
+    for seconds in (0.00001, 0.0003, 0.0003, 99.0):
+        metrics.decision_duration.observe(("nginx", "allow"), seconds)
+    text = generate_latest(metrics.registry).decode()
+    line = 'sidecar_decision_duration_seconds_bucket{{gateway="nginx",le="{}",outcome="allow"}} {}'
+    for bound, count in [("5e-05", 1.0), ("0.00025", 1.0), ("0.0005", 3.0), ("5.0", 3.0), ("+Inf", 4.0)]:
+        assert line.format(bound, count) in text
+    assert 'sidecar_decision_duration_seconds_count{gateway="nginx",outcome="allow"} 4.0' in text

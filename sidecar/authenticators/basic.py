@@ -8,6 +8,7 @@ import binascii
 from sidecar.caching import SingleFlight
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.records import User
+from sidecar.revocation import Revocations
 from sidecar.sign_in import SignIn
 
 
@@ -17,8 +18,9 @@ class BasicAuthenticator:
     name = "basic"
     forms = frozenset({Form.BASIC})
 
-    def __init__(self, sign_in: SignIn, cache: float) -> None:
+    def __init__(self, sign_in: SignIn, revocations: Revocations, cache: float) -> None:
         self._sign_in = sign_in
+        self._revocations = revocations
         self._cache = cache
         self._flights: SingleFlight[User | Rejected] = SingleFlight()
 
@@ -27,9 +29,11 @@ class BasicAuthenticator:
         name, password = _name_and_password(credential.value)
         if not name or not password:
             return Rejected(Reason.MALFORMED_CREDENTIAL)
-        # A page asks for a dozen things at once, with one password: it is hashed for all of them.
+        # A page asks for a dozen things at once, with one password: it is hashed for all of them that know
+        # of the same changes. Who knows of a later one does not join those who do not.
         user = await self._flights.run(
-            (credential.value, client), lambda: self._sign_in.verify(name, password, client)
+            (credential.value, client, self._revocations.generation),
+            lambda: self._sign_in.verify(name, password, client),
         )
         if isinstance(user, Rejected):
             return user

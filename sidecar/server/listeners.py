@@ -71,8 +71,9 @@ def _tcp(address: str) -> socket.socket:
         family, kind, protocol, _, target = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
-        raise ListenerError(f"cannot listen on {address}: {error.strerror}") from None
+    except (socket.gaierror, UnicodeError) as error:
+        why = getattr(error, "strerror", "that is no host name")
+        raise ListenerError(f"cannot listen on {address}: {why}") from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return _bound(listener, target, address)
@@ -96,7 +97,7 @@ def _bound(
         listener.listen(_BACKLOG)  # only now is the address surely ours
     except OSError as error:
         listener.close()
-        why = _WHY.get(error.errno or 0, error.strerror)
+        why = _WHY.get(error.errno or 0, error.strerror or error)  # a path that is too long has neither
         raise ListenerError(f"cannot listen on {address}: {why}") from None
     return listener
 
@@ -110,6 +111,7 @@ def _remove_stale(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise ListenerError(f"cannot listen on unix:{path}: there is a file that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)  # with a full backlog it would wait
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:

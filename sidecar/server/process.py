@@ -18,9 +18,9 @@ from sidecar.server.protocol import head_limited
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
 
-KEEP_ALIVE = 75
-"""Seconds an idle connection stays open: longer than any proxy keeps it (nginx: 60), so that it is
-the proxy that closes it and no question is lost on the way."""
+KEEP_ALIVE = 130
+"""Seconds an idle connection stays open: longer than proxies keep it (nginx 60, Traefik 90, Caddy 120), so
+that it is the proxy that closes it and no question is lost on the way."""
 
 QUIET = 1.0
 """Seconds of the drain in which connections in use are given back, one answer each, before the idle
@@ -46,12 +46,12 @@ def run(settings: Settings, started: Started) -> None:
 async def _serve(
     settings: Settings, auth_socket: socket.socket, admin_socket: socket.socket, started: Started
 ) -> None:
+    stopping = _stop_signal()  # first of all: whoever stops it while it starts gets an orderly end
     async with services(settings) as parts:
         await parts.keys.start()
         application = Application(parts)
         auth = _Listener(application.auth, settings)
         admin = _Listener(application.admin, settings)
-        stopping = _stop_signal()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
             tasks.create_task(admin.serve(sockets=[admin_socket]))

@@ -37,6 +37,7 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         self._awaits_head = True
         self._unfinished = 0  # bytes since the parser last had a whole head or a piece of a body
         self._deadline: TimerHandle | None = None
+        self._keeps_alive = True
         self._stopped = False
 
     # --- the connection --------------------------------------------------------------------------
@@ -90,12 +91,14 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         if self._length_of_head() > self.limit or len(self.headers) > MOST_HEADERS:
             self._refuse()
             return
-        self._awaits_head = False
-        if self._deadline is not None:
-            self._expect_no_head()
         super().on_headers_complete()
+        self._awaits_head = False
+        self._expect_no_head()
         # The request keeps its own list: what comes as trailers must not become headers (RFC 9110, 6.5.1).
         self.headers = []
+        # An answer before the body has come is the last one: the body would be waited for in vain, or the
+        # next request be read as the body that never came.
+        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a piece of a body."""
@@ -110,6 +113,7 @@ class HeadLimitedProtocol(HttpToolsProtocol):
             return
         self._unfinished = 0
         self._awaits_head = True
+        self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def _length_of_head(self) -> int:
@@ -133,15 +137,31 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         self._stop(_REFUSAL if self._awaits_head else b"")
 
     def _stop(self, answer: bytes = b"") -> None:
-        """Reads no more. Answers to whole requests before come first, and then no other can."""
+        """Reads no more, and closes: at once, or after the answer to a request that came whole before."""
         self._stopped = True
         self._expect_no_head()
-        before: RequestResponseCycle | None = self.cycle
-        if self._awaits_head and before is not None and not before.response_complete:
-            before.keep_alive = False
+        pending = self._pending()
+        if pending is not None and self._awaits_head:
+            pending.keep_alive = False
             return
         self.transport.write(answer)
         self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP. As with `_stop`, an answer that is owed comes first, and then no other."""
+        if self._stopped:
+            return
+        pending = self._pending()
+        if pending is not None and (self._awaits_head or pending.response_started):
+            self._stop()
+        else:
+            self._stopped = True
+            super().send_400_response(msg)
+
+    def _pending(self) -> RequestResponseCycle | None:
+        """The last request whose head came whole, where its answer is not complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
 
 
 def head_limited(limit: int, patience: float = PATIENCE) -> type[HeadLimitedProtocol]:

@@ -8,6 +8,7 @@ from sidecar.model import (
     Allow,
     Challenge,
     CheckRequest,
+    CheckResponse,
     Decision,
     Deny,
     Headers,
@@ -37,8 +38,7 @@ class CheckEndpoint:
     async def answer(self, scope: Scope, send: Send) -> int:
         """Answers, and returns the status. A body, if any, is left unread: a check has none."""
         started = self._clock.monotonic()
-        decision = await self._decide(scope)
-        response = self._gateway.render(decision)
+        decision, response = await self._decide(scope)
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -46,15 +46,17 @@ class CheckEndpoint:
         self._count(decision, self._clock.monotonic() - started)
         return response.status
 
-    async def _decide(self, scope: Scope) -> Decision:
-        request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
+    async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
         try:
+            request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
             decision = await self._pipeline.check(request, self._gateway)
+            response = self._gateway.render(decision)
         except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
             self._log.exception("check_failed")
-            return Unavailable(Reason.INTERNAL_ERROR)
+            decision = Unavailable(Reason.INTERNAL_ERROR)
+            response = self._gateway.render(decision)
         self._log.debug("check", reason=f"{decision.reason}")
-        return decision
+        return decision, response
 
     def _count(self, decision: Decision, seconds: float) -> None:
         name = self._gateway.name

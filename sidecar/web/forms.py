@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from sidecar.credentials import cookie_values
 from sidecar.errors import InvalidValue
+from sidecar.hosts import DEFAULT_PORTS, read_host
 from sidecar.model import Headers
 from sidecar.settings import SessionSettings
 
@@ -64,8 +65,7 @@ class CrossSiteGuard:
     def __init__(self, session: SessionSettings, public_url: str) -> None:
         self._cookie = f"{session.cookie}-csrf"
         self._attributes = f"; Path=/; HttpOnly{'; Secure' if session.cookie_secure else ''}; SameSite=Lax"
-        public = urlsplit(public_url)
-        self._origin = f"{public.scheme}://{public.netloc}"
+        self._origin = _origin(public_url)
 
     def token(self, headers: Headers) -> str:
         """The token for a form: the browser's own where it has one."""
@@ -92,6 +92,14 @@ class CrossSiteGuard:
         if len(values) != 1 or not _TOKEN.fullmatch(value := values.pop()):
             return ""
         return value
+
+
+def _origin(url: str) -> str:
+    """As browsers write it (RFC 6454, 6.2): in lower case, without the default port."""
+    parts = urlsplit(url)
+    host = read_host(parts.netloc.encode("ascii"), parts.scheme)
+    port = "" if host.port == DEFAULT_PORTS[parts.scheme] else f":{host.port}"
+    return f"{parts.scheme}://{host.name}{port}"
 
 
 def _ascii(text: str) -> str:

@@ -36,6 +36,7 @@ _SENTENCES = {
     Reason.RATE_LIMITED: "Too many attempts from your network.",
     Reason.BANNED: "Too many wrong passwords.",
 }
+_CHANGED = "Something about this account was changed at this moment. Sign in again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class LoginPages:
             return self._not_ours()
         rd = self.redirects.checked(form.get("rd", ""))
         name = form.get("username", "")
+        await self.revocations.look()
+        generation = self.revocations.generation
         try:
             user = await self.sign_in.attempt(name, form.get("password", ""), self._client(request))
         except Throttled as throttled:
@@ -95,7 +98,7 @@ class LoginPages:
         if isinstance(user, Rejected):
             status = 403 if user.reason is Reason.USER_DISABLED else 401
             return self._form(request, rd, name, _SENTENCES[user.reason], status)
-        return await self._signed_in(request, user, rd)
+        return await self._signed_in(request, user, rd, generation)
 
     async def show_logout(self, request: Request) -> Response:
         """Asks whether to sign out, so that an application can link here."""
@@ -111,10 +114,16 @@ class LoginPages:
         response.raw_headers.append((b"set-cookie", self.cookie.forget()))
         return response
 
-    async def _signed_in(self, request: Request, user: User, rd: str) -> Response:
+    async def _signed_in(self, request: Request, user: User, rd: str, generation: int) -> Response:
+        begun = await self.sessions.begin(user)
+        # Whoever changed the password since it was checked ended the sessions that there were: not this one.
+        self.revocations.forget()
+        await self.revocations.look()
+        if not self.revocations.is_current(user.id, generation):
+            await self.session_store.revoke([begun.session.id])
+            return self._form(request, rd, user.username, _CHANGED, 401)
         # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
         await self._revoke_presented(request)
-        begun = await self.sessions.begin(user)
         self.metrics.sessions_created.inc()
         response = RedirectResponse(rd, 303, {"Cache-Control": "no-store"})
         session = begun.session

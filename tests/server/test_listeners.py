@@ -75,6 +75,20 @@ def test_a_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None
             client.connect(str(path))
 
 
+def test_a_socket_whose_owner_is_stuck_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.sock"
+    with socket.socket(socket.AF_UNIX) as stuck, ExitStack() as waiting:
+        stuck.bind(str(path))
+        stuck.listen(0)
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(0)
+            client.connect_ex(str(path))
+        with pytest.raises(ListenerError, match="cannot listen on"), listening(f"unix:{path}"):
+            pass
+    assert path.exists()
+
+
 def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data", encoding="utf-8")
@@ -98,6 +112,8 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
         ("192.0.2.1:0", "this machine has no such address"),
         ("no-such-host.invalid:0", "cannot listen on no-such-host.invalid:0"),
         ("unix:/no/such/directory/s.sock", "the directory does not exist"),
+        ("unix:/" + "x" * 120, "path too long"),
+        ("a..b:0", "that is no host name"),
     ],
 )
 def test_what_cannot_be_listened_on_is_named(address: str, why: str) -> None:

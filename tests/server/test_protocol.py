@@ -57,6 +57,9 @@ class Serving:
         self.entered.set()
         if scope["path"] == "/slow":
             await self.released.wait()
+        if scope["path"] == "/at-once":  # as a check is: a body, if any, is left unread
+            await respond(send, 200, b"")
+            return
         body = b""
         more = True
         while more:
@@ -122,6 +125,9 @@ def head(size: int, *, close: bool = True, method: bytes = b"GET", body: int = 0
 def lines(number: int) -> bytes:
     """A request with so many header lines."""
     return b"GET / HTTP/1.1\r\nConnection: close\r\n" + b"X: a\r\n" * (number - 1) + b"\r\n"
+
+
+WHOLE = b"GET / HTTP/1.1\r\nX: a\r\n\r\n"
 
 
 # --- size ----------------------------------------------------------------------------------------
@@ -192,6 +198,51 @@ async def test_the_body_of_a_refused_request_is_no_other_requests_body() -> None
     assert b"\r\n\r\n3 bytes, " in answer
 
 
+GARBAGE = {
+    "no method": b"\0\0\0\r\n\r\n",
+    "a target that is none": b"GET http://[ HTTP/1.1\r\n\r\n",
+    "a head over the limit and garbage": head(LIMIT + 1) + b"\0\0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+async def test_what_is_no_request_takes_no_answer_from_the_request_before(garbage: bytes) -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" + garbage)
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        server.released.set()
+        answer = await connection.rest()
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in answer
+
+
+# --- bodies that nobody reads --------------------------------------------------------------------
+
+
+ANNOUNCED = b"GET /at-once HTTP/1.1\r\nContent-Length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize("later", [b"", b"abc", b"ab", WHOLE], ids=str)
+async def test_i97_an_answer_before_the_body_is_the_last_one_on_its_connection(later: bytes) -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(ANNOUNCED)
+        assert await connection.answer() == ""
+        with suppress(ConnectionError):
+            await connection.send(later)
+            assert await connection.rest() == b""
+    assert server.asked == ["/at-once"]
+
+
+@pytest.mark.parametrize("pieces", [[ANNOUNCED + b"abc"], [ANNOUNCED[:20], ANNOUNCED[20:] + b"abc"]], ids=len)
+async def test_a_body_that_came_with_its_head_leaves_the_connection_open(pieces: list[bytes]) -> None:
+    async with serving() as server, server.connection() as connection:
+        for piece in pieces:
+            await connection.send(piece)
+        assert await connection.answer() == ""
+        await connection.send(WHOLE)
+        assert await connection.answer() == "0 bytes, x"
+
+
 # --- what is no header ---------------------------------------------------------------------------
 
 
@@ -248,9 +299,6 @@ async def test_the_body_of_who_asks_for_an_upgrade_is_never_read_as_a_request() 
 
 def test_a_head_has_ten_seconds() -> None:
     assert head_limited(LIMIT).patience == PATIENCE == 10.0
-
-
-WHOLE = b"GET / HTTP/1.1\r\nX: a\r\n\r\n"
 
 
 HALVES = [b"\r\n", b"G", b"GET / HTTP/1.1\r\n", WHOLE[:-2]]
