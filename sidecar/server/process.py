@@ -102,7 +102,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE,
     )
     # The parameter's type says whole seconds; asyncio, which gets them in the end, takes fractions.
-    config.timeout_graceful_shutdown = settings.server.drain - _quiet(settings)  # type: ignore[assignment]
+    config.timeout_graceful_shutdown = settings.server.drain - _quiet(settings)  # type: ignore[assignment]  # see above
     return config
 
 
