@@ -9,6 +9,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from io import StringIO
 from itertools import accumulate
 from typing import TextIO
 from uuid import uuid4
@@ -22,6 +23,7 @@ from prometheus_client.utils import floatToGoString
 from sidecar import __version__
 from sidecar.model import HeaderLines
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -236,8 +238,20 @@ def configure_logging(level: str, format: str, stream: TextIO = sys.stderr) -> N
 
 def _console(stream: TextIO) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(
-        colors=stream.isatty(), repr_native_str=True, exception_formatter=structlog.dev.plain_traceback
+        colors=stream.isatty(), repr_native_str=True, exception_formatter=_write_traceback
     )
+
+
+def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Indented, so that no line of it looks like an event: an exception may quote what a client sent."""
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    lines = plain.getvalue().strip().splitlines()
+    stream.writelines("\n    " + _CONTROL.sub(_escaped, line) for line in lines)
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return repr(control[0])[1:-1]
 
 
 def _escape_message(

@@ -40,6 +40,22 @@ def test_i100_what_a_client_sent_never_begins_a_line_or_colours_one(stream: io.S
     assert not any(character in stream.getvalue() for character in "\r\x1b\0")
 
 
+def test_i100_an_exception_that_quotes_a_client_never_begins_a_line(stream: io.StringIO) -> None:
+    for logger in (structlog.get_logger(), logging.getLogger("uvicorn.error")):
+        try:
+            refuse("x\n2026-01-01T00:00:00Z [info     ] forged\x1b[31m")
+        except RuntimeError:
+            logger.exception("failed")
+    lines = stream.getvalue().splitlines()
+    assert not [line for line in lines if line.startswith("2026-01-01")]
+    assert "forged" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def refuse(quoted: str) -> None:
+    raise RuntimeError(quoted)
+
+
 def fail(credential: str) -> None:
     raise RuntimeError(f"{len(credential)} characters")
 
