@@ -36,6 +36,7 @@ class Revocations:
         self._clock = clock
         self._asked_at = float("-inf")
         self._answered_at = float("-inf")
+        self._is_readable = True
         self._position = 0
         self._users: dict[int, int] = {}
         self._everybody = 0
@@ -53,11 +54,20 @@ class Revocations:
         try:
             self._learn(await self._feed.since(self._position))
         except StoreUnavailable as error:
+            self._say_whether_readable(error)
             if now - self._answered_at >= LONGEST_BLINDNESS:
                 raise
-            log.warning("store_not_readable", error=str(error))
             return
+        self._say_whether_readable(None)
         self._answered_at = now
+
+    def _say_whether_readable(self, error: StoreUnavailable | None) -> None:
+        """Once when an outage begins and once when it ends, however many checks there are."""
+        if error is not None and self._is_readable:
+            log.error("store_not_readable", error=str(error))
+        elif error is None and not self._is_readable:
+            log.info("store_readable_again")
+        self._is_readable = error is None
 
     def forget(self) -> None:
         """Makes the next look ask the store: this process has just changed something itself."""

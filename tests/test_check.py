@@ -337,7 +337,7 @@ async def test_the_hash_of_a_basic_password_is_not_computed_at_every_check(start
 
 
 async def test_a_store_that_cannot_be_read_is_an_outage_after_a_second_and_no_refusal(
-    sidecar: Running,
+    sidecar: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = await sidecar.session(await sidecar.add_user())
     assert (await sidecar.check("nginx", [session])).status == 200
@@ -351,6 +351,22 @@ async def test_a_store_that_cannot_be_read_is_an_outage_after_a_second_and_no_re
         assert not answer.all("Set-Cookie")
     assert (await sidecar.ask("GET", "/readyz", listener="admin")).status == 503
     assert (await sidecar.ask("GET", "/healthz", listener="admin")).status == 200
+    assert capsys.readouterr().out.count("store_not_readable") == 1
+
+
+async def test_the_end_of_an_outage_is_said_too(
+    sidecar: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    file, aside = tmp_path / "sidecar.db", tmp_path / "aside"
+    statuses = []
+    for source, target in [(file, file), (file, aside), (aside, file)]:
+        source.rename(target)
+        sidecar.clock.advance(2)
+        statuses.append((await sidecar.check("nginx", [session])).status)
+    assert statuses == [200, 503, 200]
+    said = capsys.readouterr().out
+    assert said.index("store_not_readable") < said.index("store_readable_again")
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)

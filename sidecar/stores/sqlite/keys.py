@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
+from typing import Generic, TypeVar
 
 from sidecar.errors import NotFound
 from sidecar.records import AccessKey, ApiKey, SigningKey
@@ -14,8 +15,32 @@ from sidecar.stores.sqlite.columns import decoded, encoded
 from sidecar.stores.sqlite.database import Database, Row
 from sidecar.stores.sqlite.records import Records, run
 
+K = TypeVar("K", ApiKey, AccessKey)
 
-class SqliteApiKeys:
+
+class _Keys(Generic[K]):
+    """What both kinds of secret keys have in common."""
+
+    _records: Records[K]
+
+    async def find(self, key_id: str) -> K | None:
+        """The key with this id."""
+        return self._records.find(key_id)
+
+    async def touch(self, key_id: str, *, now: float, unused_since: float) -> bool:
+        """Notes a use where the last one was `unused_since` or before."""
+        return await self._records.touch(key_id, now, unused_since)
+
+    async def revoke(self, key_ids: Iterable[str]) -> int:
+        """Deletes these keys."""
+        return await self._records.revoke("id", key_ids)
+
+    async def purge(self, *, now: float) -> int:
+        """Deletes what expired by `now`."""
+        return await self._records.purge("expires_at <= ?", now)
+
+
+class SqliteApiKeys(_Keys[ApiKey]):
     """The `api_keys` table as an ApiKeyStore."""
 
     def __init__(self, database: Database) -> None:
@@ -30,25 +55,9 @@ class SqliteApiKeys:
         except NotFound as error:
             raise NotFound(f"there is no user {key.user_id}") from error
 
-    async def find(self, key_id: str) -> ApiKey | None:
-        """The key with this id."""
-        return self._records.find(key_id)
-
     async def list(self, user_id: int | None = None) -> Sequence[ApiKey]:
         """All keys, or a user's, oldest first."""
         return self._records.list(user_id)
-
-    async def touch(self, key_id: str, *, now: float, unused_since: float) -> bool:
-        """Notes a use where the last one was `unused_since` or before."""
-        return await self._records.touch(key_id, now, unused_since)
-
-    async def revoke(self, key_ids: Iterable[str]) -> int:
-        """Deletes these keys."""
-        return await self._records.revoke("id", key_ids)
-
-    async def purge(self, *, now: float) -> int:
-        """Deletes what expired by `now`."""
-        return await self._records.purge("expires_at <= ?", now)
 
 
 def _api_key(row: Row) -> ApiKey:
@@ -61,7 +70,7 @@ def _api_key_row(key: ApiKey) -> Row:
     return key.id, key.user_id, key.name, encoded(key.scopes), *times
 
 
-class SqliteAccessKeys:
+class SqliteAccessKeys(_Keys[AccessKey]):
     """The `access_keys` table as an AccessKeyStore."""
 
     def __init__(self, database: Database) -> None:
@@ -73,25 +82,9 @@ class SqliteAccessKeys:
         """Raises Conflict where the id is taken."""
         await self._records.add(key)
 
-    async def find(self, key_id: str) -> AccessKey | None:
-        """The key with this id."""
-        return self._records.find(key_id)
-
     async def list(self) -> Sequence[AccessKey]:
         """All keys, oldest first."""
         return self._records.list()
-
-    async def touch(self, key_id: str, *, now: float, unused_since: float) -> bool:
-        """Notes a use where the last one was `unused_since` or before."""
-        return await self._records.touch(key_id, now, unused_since)
-
-    async def revoke(self, key_ids: Iterable[str]) -> int:
-        """Deletes these keys."""
-        return await self._records.revoke("id", key_ids)
-
-    async def purge(self, *, now: float) -> int:
-        """Deletes what expired by `now`."""
-        return await self._records.purge("expires_at <= ?", now)
 
 
 def _access_key(row: Row) -> AccessKey:
