@@ -10,17 +10,25 @@ from urllib.parse import urlsplit
 import structlog
 
 from sidecar.apps import DisabledApps
+from sidecar.authentication import Authentication
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
 from sidecar.authenticators.session import SessionAuthenticator
-from sidecar.caching import IdentityCache, RememberedUsers
+from sidecar.caching import IdentityCache, RememberedTokens, RememberedUsers
+from sidecar.checks.authing import Authing
+from sidecar.checks.cargo_extra import CargoExtra
+from sidecar.checks.compass import Compass
+from sidecar.checks.dialect import Dialect
+from sidecar.checks.pulse import Pulse
+from sidecar.checks.virola import Virola
 from sidecar.clock import SystemClock
 from sidecar.cookies import SessionCookie
 from sidecar.errors import StoreUnavailable
 from sidecar.gateways import GATEWAYS
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.keys import KeyRing
-from sidecar.limiting import SignInLimits
+from sidecar.limiting import RequestLimits
+from sidecar.management import ManagementClients
 from sidecar.passwords import Passwords
 from sidecar.pipeline import Pipeline
 from sidecar.policy import Policy
@@ -32,12 +40,15 @@ from sidecar.settings import Settings
 from sidecar.sign_in import SignIn
 from sidecar.stores import open_store
 from sidecar.telemetry import Metrics
+from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies
 from sidecar.usage import UsageRecorder
+from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
 from sidecar.web.check import CheckEndpoint
+from sidecar.web.documented import Desk, DocumentedChecks, with_cors
 from sidecar.web.entrance import ASGIApp, Entrance
-from sidecar.web.forms import CrossSiteGuard
+from sidecar.web.forms import CrossSiteGuard, OwnOrigins
 from sidecar.web.login import LoginPages
 from sidecar.web.pages import Pages
 from sidecar.web.site import site
@@ -107,6 +118,7 @@ class Application:
             api_keys = await store.api_keys.purge(now=now)
             access_keys = await store.access_keys.purge(now=now)
             signing_keys = await store.signing_keys.purge(now=now)
+            nonces = await store.nonces.purge(now=now)
         except StoreUnavailable as error:
             log.warning("purge_failed", error=str(error))
             return
@@ -116,14 +128,20 @@ class Application:
             api_keys=api_keys,
             access_keys=access_keys,
             signing_keys=signing_keys,
+            nonces=nonces,
         )
 
 
 def _auth_listener(parts: Services) -> Entrance:
     settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
-    sign_in = SignIn(store.users, parts.passwords, SignInLimits(settings.limits, clock, metrics), metrics)
+    limits = RequestLimits(settings.limits, clock, metrics)
+    sign_in = SignIn(store.users, parts.passwords, limits, metrics)
     users = RememberedUsers(store.users, parts.revocations, metrics)
-    usage = UsageRecorder(store.sessions, store.api_keys, settings.session.touch_interval)
+    usage = UsageRecorder(store, settings.session.touch_interval)
+    identity_headers = IdentityHeaders(settings.identity_headers)
+    trusted = TrustedProxies(settings.server.trusted_proxies)
+    redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
+    cookie = SessionCookie(settings.session)
     by_session = SessionAuthenticator(
         sessions=store.sessions,
         users=users,
@@ -132,44 +150,94 @@ def _auth_listener(parts: Services) -> Entrance:
         clock=clock,
         idle_timeout=settings.session.idle_timeout,
     )
-    trusted = TrustedProxies(settings.server.trusted_proxies)
-    redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
-    cookie = SessionCookie(settings.session)
     authenticators = _authenticators(parts, by_session, users, sign_in)
+    authentication = Authentication(
+        authenticators, IdentityCache(parts.revocations, metrics), parts.revocations, identity_headers
+    )
     pipeline = Pipeline(
         trusted=trusted,
         client_ip_hops=settings.server.client_ip_hops,
         policy=Policy(settings.rules, {name: each.forms for name, each in authenticators.items()}),
-        authenticators=authenticators,
+        authentication=authentication,
         disabled_apps=DisabledApps(store.apps, parts.revocations),
-        cache=IdentityCache(parts.revocations, metrics),
         revocations=parts.revocations,
         usage=usage,
         clock=clock,
-        identity_headers=IdentityHeaders(settings.identity_headers),
+        identity_headers=identity_headers,
         redirects=redirects,
         cookie=cookie,
     )
-    pages = Pages(urlsplit(settings.login.public_url).path)
-    login = LoginPages(
-        pages=pages,
+    visits = Visits(
+        authentication=authentication,
+        by_session=by_session,
         sign_in=sign_in,
         sessions=parts.sessions,
         session_store=store.sessions,
-        authenticator=by_session,
+        api_keys=store.api_keys,
+        users=users,
+        tokens=RememberedTokens(parts.revocations, metrics),
         revocations=parts.revocations,
+        usage=usage,
         cookie=cookie,
-        guard=CrossSiteGuard(settings.session, settings.login.public_url),
+        clock=clock,
+        metrics=metrics,
+    )
+    traffic = TrafficGuard(settings.traffic_guard)
+    pages = Pages(urlsplit(settings.login.public_url).path)
+    login = LoginPages(
+        pages=pages,
+        visits=visits,
+        cookie=cookie,
+        guard=CrossSiteGuard(settings.session, OwnOrigins(settings.login.public_url)),
+        traffic=traffic,
         redirects=redirects,
         trusted=trusted,
         client_ip_hops=settings.server.client_ip_hops,
-        metrics=metrics,
     )
     checks = {
         f"/check/{name}": CheckEndpoint(gateway, pipeline, clock, metrics)
         for name, gateway in GATEWAYS.items()
     }
-    return Entrance(checks, site([*login.routes(), *token_routes(parts.keys)], pages), metrics)
+    desk = Desk(
+        trusted=trusted,
+        client_ip_hops=settings.server.client_ip_hops,
+        traffic=traffic,
+        limits=limits,
+        own_origins=OwnOrigins(settings.login.public_url, settings.checks.allowed_origins),
+    )
+    documented = DocumentedChecks(_dialects(parts, visits, users, usage, limits), desk, metrics)
+    return Entrance(
+        checks,
+        with_cors(documented, settings.checks.allowed_origins),
+        documented.serves,
+        site([*login.routes(), *token_routes(parts.keys)], pages),
+        metrics,
+    )
+
+
+def _dialects(
+    parts: Services, visits: Visits, users: Users, usage: UsageRecorder, limits: RequestLimits
+) -> list[Dialect]:
+    """Those that are enabled."""
+    settings = parts.settings
+    checks = settings.checks
+    authing = Authing(
+        ManagementClients(parts.store, parts.keys, limits, usage, parts.clock),
+        parts.store,
+        usage,
+        parts.clock,
+        rule_apps=frozenset(rule.app for rule in settings.rules),
+        idle_timeout=settings.session.idle_timeout,
+        hide_unknown=checks.authing.hide_unknown,
+    )
+    all_of_them: list[tuple[bool, Dialect]] = [
+        (checks.cargo_extra.enabled, CargoExtra(visits, settings.session)),
+        (checks.compass.enabled, Compass(visits, users, checks.compass.roles)),
+        (checks.pulse.enabled, Pulse(visits, users)),
+        (checks.virola.enabled, Virola(visits, settings.session)),
+        (checks.authing.enabled, authing),
+    ]
+    return [dialect for enabled, dialect in all_of_them if enabled]
 
 
 def _authenticators(

@@ -10,12 +10,13 @@ from cachetools import LRUCache
 
 from sidecar.model import Credential, HeaderLines, Verified
 from sidecar.ports import Users
-from sidecar.records import User
+from sidecar.records import SignedToken, User
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics
 
 MOST_IDENTITIES = 32_768
 MOST_USERS = 32_768
+MOST_TOKENS = 32_768
 
 LONGEST_CREDENTIAL = 4096
 """Bytes; a longer one is looked up every time: entries have 2 KiB as a rule, and 20 KiB at most."""
@@ -26,10 +27,13 @@ V = TypeVar("V")
 
 
 class Known(NamedTuple):
-    """What is known of a credential: who it is, and the identity headers that say so."""
+    """What is known of a credential: who it is, and the identity headers that say so.
+
+    The headers are None where no gateway would take them for their length.
+    """
 
     verified: Verified
-    headers: HeaderLines
+    headers: HeaderLines | None
 
 
 class _Entry(NamedTuple):
@@ -104,6 +108,30 @@ class RememberedUsers:
         if user is not None:
             self._entries[user_id] = (user, generation)
         return user
+
+
+class RememberedTokens:
+    """Tokens of sessions, for those who ask by cookie: signing costs more than the rest of an answer."""
+
+    def __init__(self, revocations: Revocations, metrics: Metrics) -> None:
+        self._revocations = revocations
+        self._entries: _Counted[str, tuple[SignedToken, int]] = _Counted("token", MOST_TOKENS, metrics)
+
+    def get(self, session_id: str, user_id: int | None, now: float) -> SignedToken | None:
+        """A token of this session that has half of its life before it, and says what is still true."""
+        entry = self._entries.get(session_id)
+        if entry is not None:
+            token, generation = entry
+            half = (token.issued_at + token.expires_at) / 2
+            if now <= half and self._revocations.is_current(user_id, generation):
+                self._entries.hit()
+                return token
+        self._entries.missed(session_id)
+        return None
+
+    def put(self, session_id: str, token: SignedToken, generation: int) -> None:
+        """Remembers it. `generation`: that of the revocations before its user was looked up."""
+        self._entries[session_id] = (token, generation)
 
 
 class SingleFlight(Generic[V]):

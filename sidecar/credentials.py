@@ -6,7 +6,7 @@ import re
 import secrets
 from hashlib import sha256
 
-from sidecar.errors import CredentialRefused
+from sidecar.errors import CredentialRefused, EmptyCredential
 from sidecar.model import Credential, Form, Headers, Reason
 
 API_KEY_PREFIX = "sk_"
@@ -42,13 +42,14 @@ def presented(headers: Headers, forms: frozenset[Form], cookie_name: bytes) -> C
     where one is there that cannot be read one way: it is never skipped for the next.
     """
     return (
-        _from_authorization(headers, forms)
-        or (_from_api_key(headers) if Form.API_KEY in forms else None)
-        or (_from_cookies(headers, cookie_name) if Form.COOKIE in forms else None)
+        in_authorization(headers, forms)
+        or (_in_api_key(headers) if Form.API_KEY in forms else None)
+        or (in_cookie(headers, cookie_name) if Form.COOKIE in forms else None)
     )
 
 
-def _from_authorization(headers: Headers, forms: frozenset[Form]) -> Credential | None:
+def in_authorization(headers: Headers, forms: frozenset[Form]) -> Credential | None:
+    """The credential of one of these forms in Authorization. Raises CredentialRefused."""
     values = headers.all(b"authorization")
     if not values or forms.isdisjoint(_AUTHORIZATION_FORMS.values()):
         return None
@@ -58,31 +59,36 @@ def _from_authorization(headers: Headers, forms: frozenset[Form]) -> Credential 
     form = _AUTHORIZATION_FORMS.get(scheme.lower())
     if form is None or form not in forms:
         return None
-    return _token(form, b"".join(value).rstrip())
+    return read_credential(form, b"".join(value).rstrip())
 
 
-def _from_api_key(headers: Headers) -> Credential | None:
+def _in_api_key(headers: Headers) -> Credential | None:
     values = headers.all(b"x-api-key")
     if not values:
         return None
     if len(values) > 1:
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
-    return _token(Form.API_KEY, values[0])
+    return read_credential(Form.API_KEY, values[0])
 
 
-def _token(form: Form, value: bytes) -> Credential:
-    if not _TOKEN.fullmatch(value):
-        raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
-    return Credential(form, value)
-
-
-def _from_cookies(headers: Headers, name: bytes) -> Credential | None:
+def in_cookie(headers: Headers, name: bytes, form: Form = Form.COOKIE) -> Credential | None:
+    """The credential in the cookie of this name, which holds one of this form. Raises CredentialRefused."""
     values = cookie_values(headers, name)
     if not values:
         return None
     if len(set(values)) > 1:
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
-    return Credential(Form.COOKIE, values[0])
+    return read_credential(form, values[0])
+
+
+def read_credential(form: Form, value: bytes) -> Credential:
+    """Raises CredentialRefused where the value cannot be one of this form."""
+    if not value:
+        raise EmptyCredential(Reason.MALFORMED_CREDENTIAL)
+    # A session's secret is looked up by its hash: whatever else it may be, it is not found.
+    if form is not Form.COOKIE and not _TOKEN.fullmatch(value):
+        raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
+    return Credential(form, value)
 
 
 def cookie_values(headers: Headers, name: bytes) -> list[bytes]:

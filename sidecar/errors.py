@@ -8,9 +8,11 @@ SidecarError
 │   ├── NotFound             the named thing does not exist
 │   └── Conflict             the name is taken
 ├── InvalidValue             a name, key or value that is refused; nothing was changed
+│   └── BodyTooLarge         a request's body is longer than anything that is read
 ├── RequestRefused           a check that cannot be read; carries the Reason
 │   └── CredentialRefused    a credential that cannot be read; carries the Reason
-├── IdentityTooLarge         an identity whose headers no gateway would take
+│       └── EmptyCredential  a credential's place is there, and nothing in it
+├── QuestionRefused          a question at a product's endpoint; carries the HTTP status
 ├── InvalidToken             a token of ours that does not verify
 ├── Overloaded               the bounded queue of a costly job is full
 ├── Throttled                too many attempts; carries the seconds to wait
@@ -76,6 +78,10 @@ class InvalidValue(SidecarError, ValueError):
     """A value that is refused; the message says which and why, and nothing was changed."""
 
 
+class BodyTooLarge(InvalidValue):
+    """A request's body is longer than anything that is read."""
+
+
 class RequestRefused(SidecarError):
     """The check cannot be read one way only: the proxied request stays unknown and is refused."""
 
@@ -88,8 +94,22 @@ class CredentialRefused(RequestRefused):
     """A credential is there, but cannot be one."""
 
 
-class IdentityTooLarge(SidecarError):
-    """The identity's headers are longer than an answer may have."""
+class EmptyCredential(CredentialRefused):
+    """A credential's header or cookie is there, with nothing in it."""
+
+
+class QuestionRefused(SidecarError):
+    """A product's endpoint refuses, in that product's own form.
+
+    `status` is the HTTP status that says what kind of refusal it is, also where the product answers
+    everything with 200. `message` is for the caller; empty: the product's usual words for this status.
+    """
+
+    def __init__(self, status: int, message: str = "", *, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {message}".strip())
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
 
 
 class InvalidToken(SidecarError):

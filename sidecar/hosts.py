@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address
+from urllib.parse import urlsplit
 
 from sidecar.errors import InvalidValue, RequestRefused
 from sidecar.model import Host, Reason
@@ -29,6 +30,17 @@ def read_host(authority: bytes, scheme: str) -> Host:
     except (UnicodeDecodeError, InvalidValue):
         raise RequestRefused(Reason.BAD_HOST) from None
     return Host(name, port or DEFAULT_PORTS[scheme])
+
+
+def origin_of(url: str) -> str:
+    """The URL's origin as browsers write it (RFC 6454, 6.2): in lower case, without the default port.
+
+    Raises RequestRefused.
+    """
+    parts = urlsplit(url)
+    host = read_host(parts.netloc.encode("ascii"), parts.scheme)
+    port = "" if host.port == DEFAULT_PORTS[parts.scheme] else f":{host.port}"
+    return f"{parts.scheme}://{host.name}{port}"
 
 
 def _split(authority: str) -> tuple[str, int | None]:

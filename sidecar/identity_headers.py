@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote_from_bytes
 
-from sidecar.errors import IdentityTooLarge
 from sidecar.model import HeaderLines, Identity
 
 LIMIT = 8192
@@ -37,14 +36,14 @@ class IdentityHeaders:
         # A user has many sessions and tokens, and one set of headers.
         self._lines = lru_cache(maxsize=_KEPT)(self._rendered)
 
-    def render(self, identity: Identity) -> HeaderLines:
-        """The complete headers. Raises IdentityTooLarge."""
+    def render(self, identity: Identity) -> HeaderLines | None:
+        """The complete headers; None where they are longer than a gateway would take."""
         return self._lines(tuple([getattr(identity, field) for field in self._fields]))
 
-    def _rendered(self, values: tuple[Value, ...]) -> HeaderLines:
+    def _rendered(self, values: tuple[Value, ...]) -> HeaderLines | None:
         escaped_values = [_escaped_value(value) for value in values]
         if self._framing + sum(map(len, escaped_values)) > LIMIT:
-            raise IdentityTooLarge
+            return None
         return tuple(zip(self._names, escaped_values, strict=True))
 
 

@@ -8,23 +8,29 @@ import json
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from sidecar.errors import InvalidToken
+from sidecar.errors import InvalidToken, InvalidValue
 from sidecar.ports import Clock, SigningKeyStore
-from sidecar.records import SigningKey
+from sidecar.records import SignedToken, SigningKey
 from sidecar.revocation import Reread, Revocations
 from sidecar.settings import Tokens
+from sidecar.strict_json import read_object
 
 SESSION_TOKEN = "session+jwt"
+MANAGEMENT_TOKEN = "management+jwt"
+
+MANAGEMENT_LIFETIME = 7200
+"""Seconds: as long as the vendor whose clients ask for such tokens lets them live."""
 
 _RSA_BITS = 2048
 _SYMMETRIC = "HS256"
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_NOT_IN_PLAIN_BASE64 = re.compile(r"[>?~\x7f]")
 _REQUIRED = ("iss", "sub", "aud", "iat", "exp", "jti")
 
 
@@ -81,6 +87,25 @@ class _Key:
         return {**fields, "kid": self.stored.id, "alg": self.stored.algorithm, "use": "sig"}
 
 
+class _Kind(NamedTuple):
+    """What tokens of one `typ` have in common: their `aud`, and how many seconds they live."""
+
+    audience: str
+    lifetime: int
+
+
+class _PlainEncoder(json.JSONEncoder):
+    """Writes JSON whose base64url has neither `-` nor `_`: the same in the standard alphabet.
+
+    Clients of vendors, and `atob` in browsers, read the claims of a token in that alphabet. In ASCII, these
+    four are the only characters that come out as one of the two.
+    """
+
+    def encode(self, o: Any) -> str:
+        """See JSONEncoder.encode."""
+        return _NOT_IN_PLAIN_BASE64.sub(lambda found: f"\\u{ord(found[0]):04x}", super().encode(o))
+
+
 class KeyRing:
     """Signs with the newest key and verifies with every one that a living token may carry."""
 
@@ -91,6 +116,10 @@ class KeyRing:
         self._clock = clock
         self._settings = settings
         self._keys = Reread(revocations, self._read)
+        self._kinds = {
+            SESSION_TOKEN: _Kind(settings.audience, int(settings.lifetime)),
+            MANAGEMENT_TOKEN: _Kind("sidecar-management", MANAGEMENT_LIFETIME),
+        }
 
     async def start(self) -> None:
         """Makes the first key where there is none, and a new one where the algorithm was changed."""
@@ -103,26 +132,32 @@ class KeyRing:
     async def rotate(self) -> SigningKey:
         """Signs with a new key from now on; the old one verifies until its last token has expired."""
         key = new_key(self._settings.algorithm, self._clock.now())
-        await self._store.rotate(key, verifies_until=self._clock.now() + self._settings.lifetime)
+        longest = max(kind.lifetime for kind in self._kinds.values())
+        await self._store.rotate(key, verifies_until=self._clock.now() + longest)
         self._keys.forget()
         return key
 
-    async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> str:
+    async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> SignedToken:
         """A token of this `typ`, with the registered claims added; it ends at `not_after` at the latest."""
         key, *_ = await self._current()
+        audience, lifetime = self._kinds[kind]
         now = int(self._clock.now())
+        expires_at = int(min(now + lifetime, not_after))
         registered = {
             "iss": self._settings.issuer,
-            "aud": self._settings.audience,
+            "aud": audience,
             "iat": now,
-            "exp": min(now + int(self._settings.lifetime), int(not_after)),
+            "exp": expires_at,
             "jti": secrets.token_hex(16),
         }
         headers = {"kid": key.stored.id, "typ": kind}
-        return jwt.encode({**claims, **registered}, key.signing, key.stored.algorithm, headers=headers)
+        text = jwt.encode(
+            {**claims, **registered}, key.signing, key.stored.algorithm, headers, json_encoder=_PlainEncoder
+        )
+        return SignedToken(text, now, expires_at)
 
     async def verify(self, token: bytes, kind: str) -> dict[str, Any]:
-        """The claims of a token of this `typ` that we signed for our audience and that is in force.
+        """The claims of a token of this `typ` that we signed for this purpose and that is in force.
 
         Raises InvalidToken. What PyJWT would let pass is refused before it is asked: padding, duplicate
         members in the header, another `typ`, and (in older versions) `crit`.
@@ -133,7 +168,7 @@ class KeyRing:
             raise InvalidToken("no key of ours signed it")
         if header.get("typ") != kind or "crit" in header:
             raise InvalidToken("it is of another kind")
-        claims = self._decoded(token, key)
+        claims = self._decoded(token, key, self._kinds[kind].audience)
         if not self._is_in_force(claims, self._clock.now()) or not key.may_have_signed(claims):
             raise InvalidToken("it has expired, or is not in force yet")
         return claims
@@ -150,13 +185,13 @@ class KeyRing:
     async def _read(self) -> list[_Key]:
         return [_Key.of(stored) for stored in await self._store.list(now=self._clock.now())]
 
-    def _decoded(self, token: bytes, key: _Key) -> dict[str, Any]:
+    def _decoded(self, token: bytes, key: _Key, audience: str) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.verifying,
                 algorithms=[key.stored.algorithm],
-                audience=self._settings.audience,
+                audience=audience,
                 issuer=self._settings.issuer,
                 # Time is ours to judge: PyJWT has a clock of its own.
                 options={
@@ -179,26 +214,11 @@ def token_header(token: bytes) -> dict[str, Any]:
     """The header of a compact JWS, unverified. Raises InvalidToken where it can be read in no one way."""
     if not _COMPACT.fullmatch(token):
         raise InvalidToken("it is not three parts of unpadded base64url")
-    header = _json_object(token.partition(b".")[0])
+    part = token.partition(b".")[0]
+    try:
+        header = read_object(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+    except (binascii.Error, InvalidValue):
+        raise InvalidToken("its header is not a JSON object") from None
     if not isinstance(header.get("alg"), str):
         raise InvalidToken("its header has no alg")
     return header
-
-
-def _json_object(part: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(
-            base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)), object_pairs_hook=_members
-        )
-    except (binascii.Error, ValueError, RecursionError):
-        raise InvalidToken("its header is not JSON") from None
-    if not isinstance(value, dict):
-        raise InvalidToken("its header is not an object")
-    return value
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members

@@ -1,4 +1,4 @@
-"""Limits on guessing passwords: a rate per client, and bans for users and clients."""
+"""Limits on floods and on guessing passwords: rates per client, and bans for users and clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from cachetools import TLRUCache, TTLCache
@@ -15,10 +16,11 @@ from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from sidecar.errors import Throttled
-from sidecar.model import Reason
+from sidecar.model import IPAddress, Reason
 from sidecar.ports import Clock
 from sidecar.settings import Limits
 from sidecar.telemetry import Metrics
+from sidecar.trust import client_network, contains
 
 MOST_KEYS = 65_536
 """Users and clients that are counted at once; beyond that the oldest are forgotten."""
@@ -81,37 +83,52 @@ class BoundedStorage(Storage):
         self._windows.pop(key, None)
 
 
-class SignInLimits:
-    """Counts attempts and failures. `client` is a network, `user` whatever names one user one way."""
+class RequestLimits:
+    """Counts requests, sign-ins and failed ones. A client is its network; `user` names one user one way.
+
+    What comes from an exempt network is counted for its user alone.
+    """
 
     def __init__(self, settings: Limits, clock: Clock, metrics: Metrics) -> None:
         self._windows = FixedWindowRateLimiter(BoundedStorage(clock))
+        self._checks: RateLimitItem = parse(str(settings.checks))
         self._attempts: RateLimitItem = parse(str(settings.login))
         self._failures = RateLimitItemPerSecond(settings.ban.failures, max(1, round(settings.ban.window)))
         self._bans: TTLCache[str, float] = TTLCache(
             MOST_KEYS, ttl=settings.ban.duration, timer=clock.monotonic
         )
         self._ban_duration = settings.ban.duration
+        self._exempt = settings.exempt_networks
+        self._counted_as = lru_cache(maxsize=4096)(self._key_of_client)
         self._checking: Counter[str] = Counter()
         self._clock = clock
         self._refused = metrics.rate_limited
 
-    def count_attempt(self, client: str) -> None:
-        """Raises Throttled where this client network has tried too often."""
-        if not self._windows.hit(self._attempts, "attempt", client):
-            ends_at, _ = self._windows.get_window_stats(self._attempts, "attempt", client)
-            self._refuse("login", Reason.RATE_LIMITED, ends_at - self._clock.now())
+    def count_check(self, client: IPAddress) -> None:
+        """A request to a product's endpoint. Raises Throttled where this client has asked too often."""
+        self._count(self._checks, "checks", client)
+
+    def count_attempt(self, client: IPAddress) -> None:
+        """A sign-in. Raises Throttled where this client has tried too often."""
+        self._count(self._attempts, "login", client)
+
+    def refuse_banned(self, client: IPAddress, user: str = "") -> None:
+        """Raises Throttled where the client or the user is banned."""
+        for key in self._keys(client, user):
+            banned_at = self._bans.get(key)
+            if banned_at is not None:
+                elapsed = self._clock.monotonic() - banned_at
+                self._refuse("ban", Reason.BANNED, self._ban_duration - elapsed)
 
     @contextmanager
-    def checking(self, client: str, user: str) -> Iterator[None]:
+    def checking(self, client: IPAddress, user: str) -> Iterator[None]:
         """While a password of this user is checked.
 
         Raises Throttled where the client or the user is banned, and where as many of the user's
         passwords are being checked as could still be wrong: guesses at once count as guesses. (A client's
         are bounded by the queue in front of the hashes: behind one address there may be many users.)
         """
-        for key in _keys(client, user):
-            self._refuse_banned(key)
+        self.refuse_banned(client, user)
         if self._checking[user] >= self._windows.get_window_stats(self._failures, _user_key(user)).remaining:
             self._refuse("login", Reason.RATE_LIMITED, 1.0)
         self._checking[user] += 1
@@ -122,27 +139,30 @@ class SignInLimits:
             if not self._checking[user]:
                 del self._checking[user]
 
-    def count_failure(self, client: str, user: str) -> None:
-        """A wrong password; the last one that is allowed bans."""
-        for key in _keys(client, user):
+    def count_failure(self, client: IPAddress, user: str = "") -> None:
+        """A wrong password of this user, or a wrong key; the last one that is allowed bans."""
+        for key in self._keys(client, user):
             self._windows.hit(self._failures, key)
             if not self._windows.get_window_stats(self._failures, key).remaining:
                 self._bans[key] = self._clock.monotonic()
                 self._windows.clear(self._failures, key)
 
-    def _refuse_banned(self, key: str) -> None:
-        banned_at = self._bans.get(key)
-        if banned_at is not None:
-            elapsed = self._clock.monotonic() - banned_at
-            self._refuse("ban", Reason.BANNED, self._ban_duration - elapsed)
+    def _count(self, rate: RateLimitItem, scope: str, client: IPAddress) -> None:
+        key = self._counted_as(client)
+        if key and not self._windows.hit(rate, scope, key):
+            ends_at, _ = self._windows.get_window_stats(rate, scope, key)
+            self._refuse(scope, Reason.RATE_LIMITED, ends_at - self._clock.now())
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()
         raise Throttled(reason, max(1.0, retry_after))
 
+    def _keys(self, client: IPAddress, user: str) -> list[str]:
+        """What is counted and banned; nothing of a client that is exempt."""
+        return [key for key in (self._counted_as(client), user and _user_key(user)) if key]
 
-def _keys(client: str, user: str) -> tuple[str, str]:
-    return f"client:{client}", _user_key(user)
+    def _key_of_client(self, client: IPAddress) -> str:
+        return "" if contains(self._exempt, client) else f"client:{client_network(client)}"
 
 
 def _user_key(user: str) -> str:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sidecar.errors import RequestRefused
-from sidecar.records import Account, User
+from sidecar.records import Account, User, primary_account
 
 IPAddress = IPv4Address | IPv6Address
 HeaderLines = Sequence[tuple[bytes, bytes]]
@@ -189,8 +189,8 @@ class Identity(NamedTuple):
     @property
     def account(self) -> str:
         """The id of the primary account; of the first one where none is primary."""
-        primary = [account.id for account in self.accounts if account.primary]
-        return (primary or [account.id for account in self.accounts] or [""])[0]
+        account = primary_account(self.accounts)
+        return "" if account is None else account.id
 
     @classmethod
     def of_user(
@@ -221,14 +221,14 @@ class Identity(NamedTuple):
 
 @dataclass(slots=True)
 class Usage:
-    """When a session or an API key was last used, as this process knows it.
+    """When a session or a key was last used, as this process knows it.
 
     The one value here that changes: every check of a session shares its usage, so that one of many
     concurrent checks writes it down, and a use that could not be written is not lost.
     """
 
     id: str
-    is_session: bool
+    of: Literal["session", "api_key", "access_key"]
     last_used_at: float
     apps: frozenset[str] = frozenset()
     apps_not_before: float = 0.0

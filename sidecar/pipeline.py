@@ -6,16 +6,15 @@ Each step may end it. It knows ports and pure parts only: no web framework, no s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.apps import DisabledApps
-from sidecar.caching import IdentityCache, Known
+from sidecar.authentication import Authentication
+from sidecar.caching import Known
 from sidecar.cookies import SessionCookie
 from sidecar.credentials import presented
 from sidecar.errors import (
     CredentialRefused,
-    IdentityTooLarge,
     Overloaded,
     RequestRefused,
     StoreUnavailable,
@@ -40,7 +39,7 @@ from sidecar.model import (
     Verified,
 )
 from sidecar.policy import Policy, Rule
-from sidecar.ports import Authenticator, Clock, Gateway
+from sidecar.ports import Clock, Gateway
 from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.trust import TrustedProxies
@@ -56,9 +55,8 @@ class Pipeline:
     trusted: TrustedProxies
     client_ip_hops: int
     policy: Policy
-    authenticators: Mapping[str, Authenticator]
+    authentication: Authentication
     disabled_apps: DisabledApps
-    cache: IdentityCache
     revocations: Revocations
     usage: UsageRecorder
     clock: Clock
@@ -93,7 +91,7 @@ class Pipeline:
             credential = presented(request.headers, rule.forms, self.cookie.name)
             if credential is None:
                 return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
-            answer = await self._authenticated(credential, original, rule, now)
+            answer = await self.authentication.identify(credential, rule.authenticators, original.client, now)
             if isinstance(answer, Rejected):
                 return self._challenge(answer.reason, request, original, rule)
             return await self._authorised(answer, credential, rule, now)
@@ -101,32 +99,10 @@ class Pipeline:
             return self._challenge(refused.reason, request, original, rule)
         except Throttled as throttled:
             return Limited(throttled.reason, throttled.retry_after)
-        except IdentityTooLarge:
-            return Deny(Reason.IDENTITY_TOO_LARGE)
         except StoreUnavailable:
             return Unavailable(Reason.STORE_UNAVAILABLE)
         except Overloaded:
             return Unavailable(Reason.OVERLOADED)
-
-    async def _authenticated(
-        self, credential: Credential, original: OriginalRequest, rule: Rule, now: float
-    ) -> Known | Rejected:
-        """The first answer of those that the rule lets vouch and that take this form of credential."""
-        for name, authenticator in self.authenticators.items():
-            if name not in rule.authenticators or credential.form not in authenticator.forms:
-                continue
-            known = self.cache.get(name, credential, now)
-            if known is not None:
-                return known
-            generation = self.revocations.generation
-            answer = await authenticator.authenticate(credential, original.client)
-            if isinstance(answer, Verified):
-                known = Known(answer, self.identity_headers.render(answer.identity))
-                self.cache.put(name, credential, known, now, generation)
-                return known
-            if answer is not None:
-                return answer
-        return Rejected(Reason.UNKNOWN_CREDENTIAL)
 
     async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
         identity = known.verified.identity
@@ -135,12 +111,10 @@ class Pipeline:
             return Deny(refusal)
         if rule.app and await self.disabled_apps.holds(rule.app):
             return Deny(Reason.APP_DISABLED)
-        return Allow(
-            Reason.AUTHENTICATED,
-            identity,
-            known.headers,
-            await self._used(known.verified, credential, rule, now),
-        )
+        if known.headers is None:
+            return Deny(Reason.IDENTITY_TOO_LARGE)
+        cookies = await self._used(known.verified, credential, rule, now)
+        return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
 
     async def _used(
         self, verified: Verified, credential: Credential, rule: Rule, now: float

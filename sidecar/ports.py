@@ -65,6 +65,13 @@ class Authenticator(Protocol):
         """
 
 
+class CookieReader(Protocol):
+    """Says whose session a cookie is, wherever it comes from."""
+
+    async def of_cookie(self, secret: bytes) -> Verified | Rejected:
+        """Raises StoreUnavailable."""
+
+
 # --- stores --------------------------------------------------------------------------------------
 #
 # Every method may raise StoreUnavailable. What changes a user, a role, an app or a key, or ends a
@@ -215,6 +222,21 @@ class SigningKeyStore(Protocol):
     async def purge(self, *, now: float) -> int: ...
 
 
+class NonceStore(Protocol):
+    """Marks on what may be used once. All processes share them, and they outlive every process."""
+
+    async def use(self, nonce: str, *, now: float, expires_at: float) -> bool:
+        """Marks the nonce until `expires_at`; False where it has a mark that did not expire by `now`.
+
+        `expires_at` is the first moment at which what carries the nonce is refused anyway. Of several callers
+        at once, one gets True. Never waits long for another writer: StoreUnavailable, and then nobody knows
+        whether there is a mark. One may be lost when the power fails.
+        """
+
+    async def purge(self, *, now: float) -> int:
+        """Deletes what expired by `now`."""
+
+
 class Store(Protocol):
     """All that one database keeps."""
 
@@ -224,6 +246,7 @@ class Store(Protocol):
     access_keys: AccessKeyStore
     apps: AppStore
     signing_keys: SigningKeyStore
+    nonces: NonceStore
     changes: ChangeFeed
 
     async def check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -13,6 +14,11 @@ class Account:
     name: str
     admin: bool = False
     primary: bool = False
+
+
+def primary_account(accounts: Sequence[Account]) -> Account | None:
+    """The one that is marked so; else the first, where there is any."""
+    return next((account for account in accounts if account.primary), next(iter(accounts), None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,15 @@ class SigningKey:
     private: bytes = field(repr=False)
     created_at: float
     verifies_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A token that the sidecar signed, and the whole seconds between which it is in force."""
+
+    text: str = field(repr=False)
+    issued_at: int
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)

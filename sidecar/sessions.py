@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sidecar.credentials import id_of_secret, new_secret
 from sidecar.keys import SESSION_TOKEN, KeyRing
 from sidecar.ports import Clock, SessionStore
-from sidecar.records import Session, User
+from sidecar.records import Session, SignedToken, User
 from sidecar.settings import SessionSettings
 
 
@@ -17,6 +17,14 @@ class NewSession:
 
     session: Session
     secret: str = field(repr=False)
+
+
+def is_live(session: Session, last_used_at: float, idle_timeout: float, now: float) -> bool:
+    """Whether it still opens something. The store deletes a session some time after it has ended.
+
+    `last_used_at`: as this process knows it, which may not be written down yet.
+    """
+    return now < session.expires_at and now < last_used_at + idle_timeout
 
 
 class Sessions:
@@ -43,7 +51,7 @@ class Sessions:
         await self._store.add(session)
         return NewSession(session, secret)
 
-    async def token(self, session: Session, user: User) -> str:
+    async def token(self, session: Session, user: User) -> SignedToken:
         """A JWT for the session. It opens what the session opens, and ends with it at the latest."""
         claims = {
             "sub": str(user.id),

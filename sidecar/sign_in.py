@@ -6,7 +6,7 @@ import structlog
 
 from sidecar.credentials import id_of_secret
 from sidecar.errors import Overloaded, StoreUnavailable, Throttled
-from sidecar.limiting import SignInLimits
+from sidecar.limiting import RequestLimits
 from sidecar.model import IPAddress, Reason, Rejected
 from sidecar.names import LONGEST as LONGEST_NAME
 from sidecar.names import sign_in_key
@@ -14,7 +14,6 @@ from sidecar.passwords import LONGEST, Passwords
 from sidecar.ports import UserStore
 from sidecar.records import User
 from sidecar.telemetry import Metrics
-from sidecar.trust import client_network
 
 log = structlog.get_logger(__name__)
 
@@ -27,36 +26,39 @@ class SignIn:
     """
 
     def __init__(
-        self, users: UserStore, passwords: Passwords, limits: SignInLimits, metrics: Metrics
+        self, users: UserStore, passwords: Passwords, limits: RequestLimits, metrics: Metrics
     ) -> None:
         self._users = users
         self._passwords = passwords
         self._limits = limits
         self._attempts = metrics.logins
 
-    async def attempt(self, name: str, password: str, client: IPAddress) -> User | Rejected:
-        """As `verify`, and counted against the rate of this client's sign-ins."""
+    def count_attempt(self, client: IPAddress) -> None:
+        """Counts a sign-in of any kind. Raises Throttled where this client has tried too often."""
         try:
-            self._limits.count_attempt(client_network(client))
+            self._limits.count_attempt(client)
         except Throttled as throttled:
             self._attempts.labels(throttled.reason).inc()
             raise
+
+    async def attempt(self, name: str, password: str, client: IPAddress) -> User | Rejected:
+        """As `verify`, and counted against the rate of this client's sign-ins."""
+        self.count_attempt(client)
         return await self.verify(name, password, client)
 
     async def verify(self, name: str, password: str, client: IPAddress) -> User | Rejected:
         """The user, or why not. Raises Throttled, Overloaded, StoreUnavailable."""
-        network = client_network(client)
         user = await self._users.find_by_sign_in_name(name) if len(name) <= LONGEST_NAME else None
         key = str(user.id) if user else _unknown(name)
         try:
-            with self._limits.checking(network, key):
+            with self._limits.checking(client, key):
                 answer = await self._answer(user, password)
         except (Throttled, Overloaded, StoreUnavailable) as error:
             self._attempts.labels(_reason(error)).inc()
             raise
         result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
         if result is Reason.WRONG_PASSWORD:
-            self._limits.count_failure(network, key)
+            self._limits.count_failure(client, key)
         self._attempts.labels(result).inc()
         log.info("sign_in", result=str(result), user_id=user.id if user else None, client=str(client))
         return answer

@@ -132,6 +132,12 @@ class Metrics:
             ["gateway", "outcome"],
             registry=registry,
         )
+        self.check_requests = PlainCounter(
+            "sidecar_check_requests_total",
+            "Requests to the products' endpoints, by outcome.",
+            ["dialect", "code"],
+            registry=registry,
+        )
         self.http_requests = PlainCounter(
             "sidecar_http_requests_total",
             "HTTP requests answered.",

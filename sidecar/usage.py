@@ -1,16 +1,17 @@
-"""Notes that sessions and API keys are in use, seldom enough to cost nothing."""
+"""Notes that sessions and keys are in use, seldom enough to cost nothing."""
 
 from __future__ import annotations
 
 from math import inf
+from typing import Literal
 
 import structlog
 from cachetools import LRUCache
 
 from sidecar.errors import StoreUnavailable
 from sidecar.model import Usage
-from sidecar.ports import ApiKeyStore, SessionStore
-from sidecar.records import ApiKey, Session
+from sidecar.ports import AccessKeyStore, ApiKeyStore, Store
+from sidecar.records import AccessKey, ApiKey, Session
 
 _MOST_SESSIONS = 32_768
 
@@ -23,9 +24,12 @@ class UsageRecorder:
     A note that cannot be written refuses nobody: this process remembers it, and goes by what it knows.
     """
 
-    def __init__(self, sessions: SessionStore, api_keys: ApiKeyStore, interval: float) -> None:
-        self._sessions = sessions
-        self._api_keys = api_keys
+    def __init__(self, store: Store, interval: float) -> None:
+        self._sessions = store.sessions
+        self._keys: dict[str, ApiKeyStore | AccessKeyStore] = {
+            "api_key": store.api_keys,
+            "access_key": store.access_keys,
+        }
         self._interval = interval
         self._known: LRUCache[str, Usage] = LRUCache(_MOST_SESSIONS)
 
@@ -33,28 +37,31 @@ class UsageRecorder:
         """What is known of the session's use, here and in the store: one value for all its credentials."""
         usage = self._known.get(session.id)
         if usage is None:
-            usage = self._known[session.id] = Usage(
-                session.id, is_session=True, last_used_at=session.last_used_at
-            )
+            usage = self._known[session.id] = Usage(session.id, "session", session.last_used_at)
         usage.last_used_at = max(usage.last_used_at, session.last_used_at)
         usage.apps |= session.apps
         return usage
 
     @staticmethod
-    def of_api_key(key: ApiKey) -> Usage:
-        """The same of an API key."""
-        return Usage(key.id, is_session=False, last_used_at=key.last_used_at or -inf)
+    def of_key(key: ApiKey | AccessKey) -> Usage:
+        """The same of a key."""
+        of: Literal["api_key", "access_key"] = "api_key" if isinstance(key, ApiKey) else "access_key"
+        return Usage(key.id, of, last_used_at=key.last_used_at or -inf)
 
     async def note(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """True where the session was extended and its cookie, which asks, is to be refreshed."""
         is_due = usage.last_used_at <= now - self._interval
-        new_app = app if usage.is_session and app not in usage.apps and now >= usage.apps_not_before else ""
+        new_app = app if self._is_new(app, usage, now) else ""
         if is_due or new_app:
             usage.owes_cookie |= await self._noted(usage, new_app, now, is_due)
         if not by_cookie or not usage.owes_cookie:
             return False
         usage.owes_cookie = False
         return True
+
+    @staticmethod
+    def _is_new(app: str, usage: Usage, now: float) -> bool:
+        return usage.of == "session" and app not in usage.apps and now >= usage.apps_not_before
 
     async def _noted(self, usage: Usage, new_app: str, now: float, is_due: bool) -> bool:
         """True where this use, of all that may be noted at once, extended the session."""
@@ -74,6 +81,6 @@ class UsageRecorder:
 
     async def _write(self, usage: Usage, now: float, app: str) -> bool:
         unused_since = now - self._interval
-        if usage.is_session:
+        if usage.of == "session":
             return await self._sessions.touch(usage.id, now=now, unused_since=unused_since, app=app)
-        return await self._api_keys.touch(usage.id, now=now, unused_since=unused_since)
+        return await self._keys[usage.of].touch(usage.id, now=now, unused_since=unused_since)

@@ -217,7 +217,7 @@ class Running:
     async def token(self, user: User) -> bytes:
         """The bearer token of a new session."""
         begun = await self.parts.sessions.begin(user)
-        return (await self.parts.sessions.token(begun.session, user)).encode()
+        return (await self.parts.sessions.token(begun.session, user)).text.encode()
 
     async def api_key(
         self, user: User, *, scopes: tuple[str, ...] = (), expires_at: float | None = None

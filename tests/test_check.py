@@ -136,7 +136,7 @@ async def test_a_session_that_its_token_extends_keeps_its_cookie_too(sidecar: Ru
     alice = await sidecar.add_user()
     begun = await sidecar.parts.sessions.begin(alice)
     cookie = (b"cookie", sidecar.cookie_name + b"=" + begun.secret.encode())
-    token = (await sidecar.parts.sessions.token(begun.session, alice)).encode()
+    token = (await sidecar.parts.sessions.token(begun.session, alice)).text.encode()
     refreshed = []
     for _ in range(3):
         sidecar.clock.advance(60)
@@ -522,7 +522,7 @@ async def test_the_purge_deletes_what_has_expired_and_keeps_what_is_in_use(sidec
 
 async def test_a_fault_of_our_own_is_an_outage_and_never_a_500(sidecar: Running) -> None:
     pipeline = sidecar.application.auth._checks["/check/nginx"]._pipeline  # type: ignore[attr-defined]  # broken on purpose
-    pipeline.authenticators["session"]._sessions = None
+    pipeline.authentication._authenticators["session"]._sessions = None
     answer = await sidecar.check("nginx", [(b"cookie", b"__Host-sidecar=x")])
     assert (answer.status, answer.reason) == (503, "internal_error")
 

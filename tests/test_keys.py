@@ -7,15 +7,18 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sidecar.errors import InvalidToken
-from sidecar.keys import SESSION_TOKEN, KeyRing, new_key
+from sidecar.keys import MANAGEMENT_LIFETIME, MANAGEMENT_TOKEN, SESSION_TOKEN, KeyRing, _PlainEncoder, new_key
 from sidecar.records import SigningKey
 from tests.conftest import Start
 from tests.running import Running, running
@@ -197,7 +200,7 @@ async def test_a_rotated_key_verifies_until_its_last_token_has_expired(ring: Run
     new = (await ring.token(await ring.add_user("bob"))).decode()
     assert jwt.get_unverified_header(new)["kid"] == after.id
     assert [await accepts(ring, old), await accepts(ring, new)] == [True, True]
-    ring.clock.advance(3600)
+    ring.clock.advance(MANAGEMENT_LIFETIME)  # of all tokens, those live longest
     await ring.application.purge()
     assert [key.id for key in await ring.store.signing_keys.list(now=ring.clock.now())] == [after.id]
 
@@ -215,7 +218,7 @@ async def test_a_stolen_key_is_worth_nothing_when_it_is_retired(sidecar: Running
     await sidecar.parts.keys.rotate()
     sidecar.clock.advance(1)
     assert [await accepts(sidecar, forged(seconds)) for seconds in (0, 10_000)] == [True, False]
-    sidecar.clock.advance(3599)
+    sidecar.clock.advance(MANAGEMENT_LIFETIME - 1)
     assert not await accepts(sidecar, forged(0))
     # Nobody has read the keys again since, and still it is not published.
     assert stolen.id not in json.dumps(await sidecar.parts.keys.jwks())
@@ -265,3 +268,26 @@ async def test_verifying_says_which_rule_was_broken_and_never_the_token(sidecar:
     with pytest.raises(InvalidToken) as caught:
         await ring.verify(b"PLANTED.PLANTED.PLANTED", SESSION_TOKEN)
     assert "PLANTED" not in str(caught.value)
+
+
+async def test_a_token_of_one_kind_is_none_of_another(ring: Running) -> None:
+    keys = ring.parts.keys
+    token = (await keys.sign(MANAGEMENT_TOKEN, {"sub": "ak_1"}, not_after=inf)).text.encode()
+    claims = await keys.verify(token, MANAGEMENT_TOKEN)
+    assert (claims["aud"], claims["exp"] - claims["iat"]) == ("sidecar-management", 7200)
+    with pytest.raises(InvalidToken):
+        await keys.verify(token, SESSION_TOKEN)
+    header, session = await good(ring)
+    key = await signing_key(ring)
+    relabelled = jwt.encode(session, key.private, key.algorithm, {**header, "typ": "management+jwt"})
+    with pytest.raises(InvalidToken):
+        await keys.verify(relabelled.encode(), MANAGEMENT_TOKEN)
+
+
+@given(name=st.text() | st.text(alphabet=">?~\x7f{}é\u2028\U0001f600", max_size=40))
+@settings(max_examples=300)
+def test_claims_are_the_same_in_both_alphabets_of_base64(name: str) -> None:
+    token = jwt.encode({"name": name}, "k" * 32, "HS256", json_encoder=_PlainEncoder)
+    claims = token.split(".")[1]
+    assert not {"-", "_"} & set(claims)
+    assert json.loads(base64.b64decode(claims + "=" * (-len(claims) % 4))) == {"name": name}

@@ -6,12 +6,11 @@ import asyncio
 import json
 
 import pytest
-from starlette.requests import Request
 from starlette.types import Message
 
 from sidecar.errors import InvalidValue
 from sidecar.records import UserChange
-from sidecar.web.forms import read_form
+from sidecar.web.bodies import read_body
 from tests.conftest import Start
 from tests.running import Running
 
@@ -164,7 +163,7 @@ async def test_a_form_that_cannot_be_read_is_refused_in_words(sidecar: Running, 
 
 async def test_a_form_that_is_too_long_is_refused_in_words(sidecar: Running) -> None:
     answer = await sidecar.ask("POST", "/login", [], b"username=" + b"x" * 65_536)
-    assert (answer.status, "The form is too long." in answer.text) == (400, True)
+    assert (answer.status, "The form cannot be read: it is too long." in answer.text) == (400, True)
 
 
 async def test_a_page_knows_of_a_change_also_where_nobody_asks_for_checks(sidecar: Running) -> None:
@@ -199,9 +198,8 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for() -> None:
         never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         return await never
 
-    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
     with pytest.raises(InvalidValue, match="did not arrive in time"):
-        await read_form(request, patience=0.0)
+        await read_body(receive, patience=0.0)
 
 
 async def test_an_outage_is_no_wrong_password_and_clears_no_cookie(sidecar: Running) -> None:

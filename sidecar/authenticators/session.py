@@ -9,6 +9,7 @@ from sidecar.errors import InvalidToken
 from sidecar.keys import SESSION_TOKEN, KeyRing
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Clock, SessionStore, Users
+from sidecar.sessions import is_live
 from sidecar.usage import UsageRecorder
 
 
@@ -60,8 +61,7 @@ class SessionAuthenticator:
         if subject is not None and subject != str(session.user_id):
             return Rejected(Reason.INVALID_TOKEN)
         usage = self._usage.of_session(session)
-        now = self._clock.now()
-        if now >= session.expires_at or now >= usage.last_used_at + self._idle_timeout:
+        if not is_live(session, usage.last_used_at, self._idle_timeout, self._clock.now()):
             return Rejected(Reason.SESSION_EXPIRED)
         user = await self._users.find(session.user_id)
         if user is None or user.disabled:

@@ -51,7 +51,7 @@ async def create(services: Services, *, user: str, app: str, ttl: float | None, 
     record = {
         "id": new.session.id,
         "cookie": f"{services.settings.session.cookie}={new.secret}",
-        "token": await services.sessions.token(new.session, owner),
+        "token": (await services.sessions.token(new.session, owner)).text,
     }
     print_one(record, as_json=as_json)
     if not as_json:
@@ -64,10 +64,14 @@ async def create(services: Services, *, user: str, app: str, ttl: float | None, 
 @with_services
 async def list_sessions(services: Services, *, user: str | None, as_json: bool) -> None:
     """List the live sessions."""
+    from sidecar.sessions import is_live
+
     owner = None if user is None else await find_user(services.store.users, user)
     names = await usernames(services.store.users, owner)
     found = await services.store.sessions.list(owner.id if owner else None)
-    records = [_record(session, names) for session in found if _is_live(services, session)]
+    now, idle_timeout = services.clock.now(), services.settings.session.idle_timeout
+    live = [session for session in found if is_live(session, session.last_used_at, idle_timeout, now)]
+    records = [_record(session, names) for session in live]
     columns = ("id", "user", "apps", "created_at", "last_used_at", "expires_at")
     print_list(records, columns, as_json=as_json)
 
@@ -94,12 +98,6 @@ async def _revoke(services: Services, ids: tuple[str, ...], user: str | None) ->
     if not ended:
         raise NotFound("there is no such session")
     return ended
-
-
-def _is_live(services: Services, session: Session) -> bool:
-    """Whether it still opens something. The store deletes a session some time after it has ended."""
-    idle_since = session.last_used_at + services.settings.session.idle_timeout
-    return services.clock.now() < min(session.expires_at, idle_since)
 
 
 def _record(session: Session, names: Mapping[int, str]) -> Record:

@@ -14,11 +14,13 @@ from sidecar.settings.checks import faults, warnings
 from sidecar.settings.model import (
     IDENTITY_FIELDS,
     Ban,
+    Checks,
     Limits,
     RuleSettings,
     SessionSettings,
     Settings,
     Tokens,
+    TrafficGuard,
 )
 from sidecar.settings.sources import find_file, read_environment, read_file
 from sidecar.settings.types import Rate
@@ -26,12 +28,14 @@ from sidecar.settings.types import Rate
 __all__ = [
     "IDENTITY_FIELDS",
     "Ban",
+    "Checks",
     "Limits",
     "Rate",
     "RuleSettings",
     "SessionSettings",
     "Settings",
     "Tokens",
+    "TrafficGuard",
     "find_file",
     "load",
     "parse",

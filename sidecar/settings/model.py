@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +32,7 @@ from sidecar.settings.types import (
     Name,
     Names,
     Networks,
+    Origins,
     PathPatterns,
     Rate,
     RateSetting,
@@ -86,6 +88,10 @@ class Section(BaseModel):
             described = {"type": "string", "description": f"The path of a file that holds {name}."}
             schema["properties"][f"{name}_file"] = described
         return schema
+
+
+class Table(Section):
+    """A section within a section, which has a table of its own in the file."""
 
 
 class Server(Section):
@@ -266,19 +272,19 @@ class Login(Section):
         return url.rstrip("/")
 
 
-class SessionAuthenticatorSettings(Section):
+class SessionAuthenticatorSettings(Table):
     """The session cookie, and session tokens as bearer."""
 
     enabled: bool = True
 
 
-class ApiKeyAuthenticatorSettings(Section):
+class ApiKeyAuthenticatorSettings(Table):
     """API keys, in X-Api-Key or as bearer."""
 
     enabled: bool = True
 
 
-class BasicAuthenticatorSettings(Section):
+class BasicAuthenticatorSettings(Table):
     """Local users by Authorization: Basic, for scripts that cannot do better."""
 
     enabled: bool = False
@@ -342,10 +348,74 @@ class Ban(Section):
 
 
 class Limits(Section):
-    """Against guessed passwords. A client is its network: a /32, or an IPv6 /64."""
+    """Against guessed passwords and floods. A client is its network: a /32, or an IPv6 /64."""
 
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
+    checks: RateSetting = Field(
+        Rate(6000, "minute"), description="Requests to the products' endpoints ([checks]) per client network."
+    )
+    exempt_networks: Networks = Field(
+        (),
+        description="Backends of your own, which ask for many people: their network is neither counted nor "
+        "banned. The users behind them are.",
+    )
     ban: Ban = Field(Ban(), description="Per user and per client network; live sessions and keys still pass.")
+
+
+class TrafficGuard(Section):
+    """Who gets 403 at the products' endpoints ([checks]) and at every sign-in; not at /check/*."""
+
+    deny_networks: Networks = Field((), description="Of the client.")
+    deny_user_agents: Names = Field((), description="Parts of a User-Agent, in any case.")
+
+
+class CargoExtraCheck(Table):
+    """CargoExtra: GET /api/v1/user/check."""
+
+    enabled: bool = True
+
+
+class CompassCheck(Table):
+    """COMPASS: POST /auth/validate-session."""
+
+    enabled: bool = True
+    roles: Names = Field((), description="Any one of these, or 403. Empty: any role, or none.")
+
+
+class PulseCheck(Table):
+    """Pulse: GET /auth/session, POST /auth/login."""
+
+    enabled: bool = True
+
+
+class VirolaCheck(Table):
+    """Virola: GET /api/v1/status, POST /api/v1/login, POST /api/v1/logout."""
+
+    enabled: bool = True
+
+
+class AuthingCheck(Table):
+    """Authing and GenAuth: POST /api/v3/check-session-status, POST /api/v3/get-management-token."""
+
+    enabled: bool = True
+    hide_unknown: bool = Field(
+        default=False, description="Answer that an unknown user has no session, instead of 404."
+    )
+
+
+class Checks(Section):
+    """The session-check endpoints of other products, which the sidecar answers as they do: docs/checks.md."""
+
+    allowed_origins: Origins = Field(
+        (), description='Browser front ends elsewhere that may ask with cookies: "https://app.example.com".'
+    )
+    cargo_extra: CargoExtraCheck = Field(
+        CargoExtraCheck(), validation_alias=AliasChoices("cargo_extra", "cargo-extra")
+    )
+    compass: CompassCheck = CompassCheck()
+    pulse: PulseCheck = PulseCheck()
+    virola: VirolaCheck = VirolaCheck()
+    authing: AuthingCheck = AuthingCheck()
 
 
 IDENTITY_FIELDS = (
@@ -411,7 +481,9 @@ class Settings(BaseSettings):
         f"nothing. Fields: {', '.join(IDENTITY_FIELDS)}.",
     )
     authenticators: Authenticators = Authenticators()
+    checks: Checks = Checks()
     limits: Limits = Limits()
+    traffic_guard: TrafficGuard = TrafficGuard()
     rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(read_json)] = Field(
         (RuleSettings(name="signed-in"),),
         description="The first rule that selects a request decides; where none does, it is refused (403). "

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sidecar.settings.model import Settings
+from sidecar.settings.model import Settings, Table
 
 _WIDTH = 110
 
@@ -35,7 +35,7 @@ def effective(settings: Settings) -> str:
     values = settings.model_dump(mode="json")
     values["session"]["cookie_name"] = settings.session.cookie
     rules = values.pop("rules")
-    tables = ["\n".join(_table(name, value)) for name, value in values.items()]
+    tables = ["\n".join(_mapping(name, value)) for name, value in values.items()]
     tables += ["\n".join(["[[rules]]", *_lines(rule)]) for rule in rules]
     return "\n\n".join(tables) + "\n"
 
@@ -44,31 +44,32 @@ def _section(name: str, field: FieldInfo) -> Iterator[str]:
     default = field.get_default()
     if name == "rules":
         yield from _comment(field.description or "")
-        yield "[[rules]]"
-        yield from _documented(default[0])
-    elif name == "authenticators":
-        yield from _authenticators(default)
+        yield from _documented("[rules]", default[0])
     else:
         yield from _comment(field.description or type(default).__doc__ or "")
-        yield f"[{name}]"
-        yield from _documented(default) if isinstance(default, BaseModel) else _lines(default)
+        yield from _documented(name, default) if isinstance(default, BaseModel) else _mapping(name, default)
 
 
-def _authenticators(default: BaseModel) -> Iterator[str]:
-    yield from _comment(default.__doc__ or "")
-    yield ""
-    for name in type(default).model_fields:
-        section = getattr(default, name)
-        yield from _comment(section.__doc__ or "")
-        yield f"[authenticators.{name}]"
-        yield from _documented(section)
+def _mapping(name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"[{name}]"
+    yield from _lines(values)
 
 
-def _documented(section: BaseModel) -> Iterator[str]:
+def _documented(name: str, section: BaseModel) -> Iterator[str]:
+    """The section's own keys, and then the tables within it."""
+    fields = type(section).model_fields.items()
     values = section.model_dump(mode="json")
-    for name, field in type(section).model_fields.items():
-        yield from _comment(field.description or "")
-        yield f"{name} = {_value(values[name])}"
+    tables = [key for key, _ in fields if isinstance(getattr(section, key), Table)]
+    if len(tables) < len(values):
+        yield f"[{name}]"
+    for key, field in fields:
+        if key not in tables:
+            yield from _comment(field.description or "")
+            yield f"{key} = {_value(values[key])}"
+    for key in tables:
+        yield ""
+        yield from _comment(getattr(section, key).__doc__ or "")
+        yield from _documented(f"{name}.{key}", getattr(section, key))
 
 
 def _comment(text: str) -> Iterator[str]:
@@ -77,15 +78,6 @@ def _comment(text: str) -> Iterator[str]:
             yield "#"
         for line in textwrap.wrap(paragraph, _WIDTH - 2):
             yield f"# {line}"
-
-
-def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"[{name}]"
-    if name == "authenticators":
-        for inner, table in values.items():
-            yield f"{inner} = {_value(table)}"
-    else:
-        yield from _lines(values)
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from sidecar.hosts import HostPattern
+from sidecar.hosts import HostPattern, origin_of
 from sidecar.paths import PathPattern
 
 METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
@@ -236,6 +236,16 @@ def _web_url(value: str) -> str:
 
 
 WebUrl = Annotated[str, AfterValidator(_web_url)]
+
+
+def _web_origin(value: str) -> str:
+    parts = urlsplit(_web_url(value))
+    if not value or parts.path.rstrip("/") or parts.query:
+        raise ValueError('an origin is a scheme and a host: "https://app.example.com"')
+    return origin_of(value)
+
+
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(read_list)]
 
 
 # --- secrets -------------------------------------------------------------------------------------

@@ -25,10 +25,19 @@ class Check(Protocol):
 
 
 class Entrance:
-    """Sends checks straight to their endpoint, and everything else to the pages."""
+    """Sends checks straight to their endpoint, products' paths to theirs, and the rest to the pages."""
 
-    def __init__(self, checks: Mapping[str, Check], pages: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        documented: ASGIApp,
+        is_documented: Callable[[str], bool],
+        pages: ASGIApp,
+        metrics: Metrics,
+    ) -> None:
         self._checks = checks
+        self._documented = documented
+        self._is_documented = is_documented
         self._pages = pages
         self._metrics = metrics
         self._in_flight = 0
@@ -42,12 +51,20 @@ class Entrance:
         try:
             if check is not None:
                 self._count(scope["path"], scope["method"], await check.answer(scope, send))
+            elif self._is_documented(scope["path"]):
+                await self._show(self._documented, scope, receive, send)
             else:
-                await self._show(scope, receive, send)
+                await self._show(self._page, scope, receive, send)
         finally:
             self._in_flight -= 1
 
-    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if host_lines(scope) == 1:
+            await self._pages(scope, receive, send)
+        else:
+            await respond(send, 400, b"A request names one host.\n")
+
+    async def _show(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         status = 500
 
         async def noting(message: Message) -> None:
@@ -57,10 +74,7 @@ class Entrance:
             await send(message)
 
         try:
-            if host_lines(scope) != 1:
-                await respond(noting, 400, b"A request names one host.\n")
-            else:
-                await self._pages(scope, receive, noting)
+            await app(scope, receive, noting)
         finally:
             self._count(route_of(scope), scope["method"], status)
 

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
 from sidecar.credentials import cookie_values
 from sidecar.errors import InvalidValue
-from sidecar.hosts import DEFAULT_PORTS, read_host
+from sidecar.hosts import origin_of
 from sidecar.model import Headers
 from sidecar.settings import SessionSettings
-
-LONGEST_FORM = 64 * 1024
-PATIENCE = 10.0
-"""Seconds within which a form has to arrive."""
+from sidecar.web.bodies import read_body
 
 _MOST_FIELDS = 16
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _TOKEN_BYTES = 32
 
 
-async def read_form(request: Request, patience: float = PATIENCE) -> Mapping[str, str]:
+async def read_form(request: Request) -> Mapping[str, str]:
     """The fields of a form. Raises InvalidValue where it is too long, too slow, or cannot be read."""
     try:
-        async with asyncio.timeout(patience):
-            body = await _read_body(request)
-    except TimeoutError:
-        raise InvalidValue("The form did not arrive in time.") from None
+        body = await read_body(request.receive)
+    except InvalidValue as error:
+        raise InvalidValue(f"The form cannot be read: {error}.") from None
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),
@@ -45,27 +40,37 @@ async def read_form(request: Request, patience: float = PATIENCE) -> Mapping[str
     return dict(pairs)
 
 
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            raise InvalidValue("The form is too long.")
-    return bytes(body)
+class OwnOrigins:
+    """The sites whose requests may change something: our own, and front ends that the operator named."""
+
+    def __init__(self, public_url: str, others: Iterable[str] = ()) -> None:
+        self._origins = frozenset(origin.encode("ascii") for origin in (origin_of(public_url), *others))
+
+    def admit(self, headers: Headers) -> bool:
+        """Whether one of them sent this, or no browser did.
+
+        A browser says where a request comes from in Sec-Fetch-Site, an older one in Origin alone.
+        """
+        origins = headers.all(b"origin")
+        if origins and self._origins.issuperset(origins):
+            return True
+        if sites := headers.all(b"sec-fetch-site"):
+            return {b"same-origin", b"none"}.issuperset(sites)
+        return not origins
 
 
 class CrossSiteGuard:
     """Refuses forms that another site sent.
 
-    The browser says where a form comes from (Sec-Fetch-Site, else Origin). Besides, the form repeats a
-    random cookie of ours, which another site can neither read nor choose. The cookie stays the same
-    while the browser is open, so that any number of tabs can be used in any order.
+    The browser says where a form comes from. Besides, the form repeats a random cookie of ours, which
+    another site can neither read nor choose. The cookie stays the same while the browser is open, so that
+    any number of tabs can be used in any order.
     """
 
-    def __init__(self, session: SessionSettings, public_url: str) -> None:
+    def __init__(self, session: SessionSettings, origins: OwnOrigins) -> None:
         self._cookie = f"{session.cookie}-csrf"
         self._attributes = f"; Path=/; HttpOnly{'; Secure' if session.cookie_secure else ''}; SameSite=Lax"
-        self._origin = _origin(public_url)
+        self._origins = origins
 
     def token(self, headers: Headers) -> str:
         """The token for a form: the browser's own where it has one."""
@@ -79,27 +84,13 @@ class CrossSiteGuard:
         """Whether one of our own pages sent this form."""
         held = self._held(headers)
         sent = form.get("csrf", "")
-        return self._is_same_site(headers) and bool(held) and secrets.compare_digest(held, _ascii(sent))
-
-    def _is_same_site(self, headers: Headers) -> bool:
-        """With neither header it is no browser of this decade, and the token alone decides."""
-        if sites := headers.all(b"sec-fetch-site"):
-            return set(sites) <= {b"same-origin", b"none"}
-        return all(origin.decode("latin-1") == self._origin for origin in headers.all(b"origin"))
+        return self._origins.admit(headers) and bool(held) and secrets.compare_digest(held, _ascii(sent))
 
     def _held(self, headers: Headers) -> str:
         values = {value.decode("latin-1") for value in cookie_values(headers, self._cookie.encode("ascii"))}
         if len(values) != 1 or not _TOKEN.fullmatch(value := values.pop()):
             return ""
         return value
-
-
-def _origin(url: str) -> str:
-    """As browsers write it (RFC 6454, 6.2): in lower case, without the default port."""
-    parts = urlsplit(url)
-    host = read_host(parts.netloc.encode("ascii"), parts.scheme)
-    port = "" if host.port == DEFAULT_PORTS[parts.scheme] else f":{host.port}"
-    return f"{parts.scheme}://{host.name}{port}"
 
 
 def _ascii(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import Conflict, InvalidValue, NotFound
-from sidecar.ports import Store
+from sidecar.ports import NonceStore, Store
 from sidecar.records import (
     AccessKey,
     Account,
@@ -24,6 +24,7 @@ from sidecar.records import (
     User,
     UserChange,
 )
+from sidecar.stores import open_store
 
 UNSTORABLE_TEXT = "\ud800"
 UNSTORABLE_NUMBER = 10**30
@@ -445,6 +446,71 @@ async def test_a_secret_is_made_once_for_all(store: Store, other: Store) -> None
     assert await store.secret("csrf") != secrets[0]
 
 
+# --- nonces --------------------------------------------------------------------------------------
+
+
+async def use(nonces: NonceStore, nonce: str = "n", *, now: float = 1000.0, until: float = 1100.0) -> bool:
+    return await nonces.use(nonce, now=now, expires_at=until)
+
+
+async def test_a_nonce_is_used_once_whoever_asks(store: Store, other: Store) -> None:
+    assert await use(store.nonces)
+    assert not await use(store.nonces)
+    assert not await use(other.nonces)
+
+
+@pytest.mark.parametrize("nonce", ["", "N", "n ", "%", "n\0", "' OR 1=1 --"])
+async def test_no_other_nonce_is_used_with_it(store: Store, nonce: str) -> None:
+    assert await use(store.nonces)
+    assert await use(store.nonces, nonce)
+    assert not await use(store.nonces, nonce)
+
+
+async def test_an_expired_nonce_is_used_again_and_once(store: Store) -> None:
+    assert await use(store.nonces, until=1100.0)
+    assert not await use(store.nonces, now=1099.9, until=1200.0)
+    assert await use(store.nonces, now=1100.0, until=1200.0)
+    assert not await use(store.nonces, now=1199.9, until=1300.0)
+    assert await use(store.nonces, now=1200.0, until=1300.0)
+
+
+async def test_a_refused_use_neither_extends_nor_shortens_the_mark(store: Store) -> None:
+    assert await use(store.nonces, until=1100.0)
+    assert not await use(store.nonces, now=1001.0, until=1002.0)
+    assert not await use(store.nonces, now=1099.9, until=2000.0)
+    assert await use(store.nonces, now=1100.0)
+
+
+@pytest.mark.parametrize("now", [1000.0, 1100.0], ids=["a new one", "an expired one"])
+async def test_of_many_uses_at_once_one_is_the_first(store: Store, other: Store, now: float) -> None:
+    await use(store.nonces, "n" if now == 1100.0 else "another", until=1100.0)
+    uses = [use(each.nonces, now=now, until=1200.0) for each in (store, other) * 10]
+    assert sorted(await asyncio.gather(*uses)) == [False] * 19 + [True]
+
+
+async def test_a_used_nonce_survives_the_store_that_marked_it(url: str) -> None:
+    for first in (True, False):
+        store = open_store(url)
+        assert await use(store.nonces) is first
+        await store.close()
+
+
+async def test_expired_nonces_are_purged_and_counted(store: Store) -> None:
+    for nonce, until in {"past": 1099.9, "now": 1100.0, "live": 1100.1}.items():
+        assert await use(store.nonces, nonce, until=until)
+
+    assert await store.nonces.purge(now=1100.0) == 2
+    assert await store.nonces.purge(now=1100.0) == 0
+    assert not await use(store.nonces, "live")
+    assert await use(store.nonces, "past")  # at a time when its mark would still have counted
+
+
+async def test_a_purge_of_very_many_nonces_ends(store: Store) -> None:
+    for number in range(600):
+        assert await use(store.nonces, str(number))
+    assert await store.nonces.purge(now=1100.0) == 600
+
+
 # --- the change feed -----------------------------------------------------------------------------
 
 Act = Callable[[Store, int], Awaitable[object]]
@@ -485,6 +551,8 @@ TELLS_NOBODY: dict[str, Act] = {
     "purging API keys": lambda store, _: store.api_keys.purge(now=1e9),
     "revoking no access key": lambda store, _: store.access_keys.revoke(["unknown"]),
     "purging signing keys": lambda store, _: store.signing_keys.purge(now=1e9),
+    "using a nonce": lambda store, _: store.nonces.use("n", now=1, expires_at=2),
+    "purging nonces": lambda store, _: store.nonces.purge(now=1e9),
     "making a secret": lambda store, _: store.secret("cookie"),
 }
 
@@ -580,6 +648,8 @@ async def test_values_that_cannot_be_stored_are_refused(store: Store, ann: User)
         await store.users.change(ann.id, UserChange(username=UNSTORABLE_TEXT), now=1, by="cli")
     with pytest.raises(InvalidValue):
         await store.sessions.revoke_user(UNSTORABLE_NUMBER)
+    with pytest.raises(InvalidValue):
+        await store.nonces.use(UNSTORABLE_TEXT, now=1, expires_at=2)
     assert await store.users.list() == [ann]
 
 

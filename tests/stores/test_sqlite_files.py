@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from sidecar.errors import InvalidValue, StoreError, StoreUnavailable, StoreUnusable
 from sidecar.ports import Store
-from sidecar.records import Changes, NewUser, Session, User
+from sidecar.records import AccessKey, ApiKey, App, Changes, NewUser, Session, SigningKey, User
 from sidecar.stores import open_store
 from sidecar.stores.sqlite import SqliteStore, changes, schema
 
@@ -83,6 +84,10 @@ def overwrite(path: Path, content: bytes) -> None:
 
 async def touch(store: Store) -> bool:
     return await store.sessions.touch("s", now=1060.0, unused_since=1000.0)
+
+
+async def use(store: Store) -> bool:
+    return await store.nonces.use("n", now=1060.0, expires_at=2000.0)
 
 
 async def revoke(store: Store) -> int:
@@ -325,6 +330,87 @@ async def test_a_migration_that_fails_changes_nothing(path: Path, next_version: 
     sqlite_file(path, "CREATE TABLE news (id)")
 
 
+def make_version_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(Path(__file__).with_name("version_1.sql").read_text())
+
+
+@pytest.fixture
+def version_1(path: Path) -> Path:
+    make_version_1(path)
+    return path
+
+
+def layout(path: Path) -> set[tuple[str, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+
+
+async def test_a_file_of_version_1_keeps_all_it_has_and_becomes_as_a_new_one(version_1: Path) -> None:
+    assert version(version_1) == 1
+    async with using(version_1) as store:
+        (ann,) = await store.users.list()
+        assert (ann.username, ann.emails, ann.permissions) == ("ann", ("ann@example.com",), ("read", "write"))
+        assert await store.sessions.find("s") == SESSION
+        assert await store.api_keys.list() == [ApiKey("k", ann.id, "ci", ("read",), created_at=1000.0)]
+        assert await store.access_keys.list() == [AccessKey("a", "backend", created_at=1000.0)]
+        assert await store.apps.list() == [App("wiki", "Wiki", disabled=False, created_at=1000.0)]
+        key = SigningKey("1", "ES256", b"\x00 key \xff", created_at=1000.0)
+        assert await store.signing_keys.list(now=1000.0) == [key]
+        assert await store.secret("cookie") == b"\xab" * 32
+        assert await store.changes.since(4) == Changes(4)
+        await store.check()
+        assert [await use(store), await use(store)] == [True, False]
+
+    new = version_1.with_name("new.db")
+    await opened(new).close()
+    assert version(version_1) == version(new) == len(schema.MIGRATIONS)
+    assert layout(version_1) == layout(new)
+
+
+def test_an_older_file_that_is_locked_is_left_for_later(version_1: Path) -> None:
+    with locked(version_1), pytest.raises(StoreUnavailable, match="another writer"):
+        opened(version_1, busy_timeout=0.05)
+    assert version(version_1) == 1
+
+
+def test_an_older_file_that_is_read_only_cannot_be_used(open_directory: Path) -> None:
+    path = open_directory / "store.db"
+    make_version_1(path)
+    refused = pytest.raises(StoreUnusable, match="read-only")
+    with permitted(path, 0o444), unprivileged(), refused:
+        opened(path)
+    assert version(path) == 1
+
+
+USE = """
+import asyncio, sys
+from sidecar.stores import open_store
+
+async def main():
+    store = open_store(f"sqlite:///{sys.argv[1]}")
+    sys.stdin.readline()
+    for nonce in map(str, range(50)):
+        if await store.nonces.use(nonce, now=1.0, expires_at=2.0):
+            print(nonce)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_that_migrate_one_file_share_its_nonces(version_1: Path) -> None:
+    run = [sys.executable, "-c", USE, str(version_1)]
+    processes = [
+        subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    used = [nonce for process in processes for nonce in process.communicate("\n", timeout=60)[0].split()]
+
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sorted(used, key=int) == [str(number) for number in range(50)]
+
+
 # --- another writer ------------------------------------------------------------------------------
 
 
@@ -390,6 +476,40 @@ async def test_a_write_that_matters_waits_and_a_touch_does_not_wait_behind_it(pa
         assert await store.sessions.find("s") is None
 
 
+async def test_a_nonce_does_not_wait_for_another_writer_and_is_then_unused(path: Path) -> None:
+    async with using(path) as store:
+        with locked(path):
+            started = time.perf_counter()
+            with pytest.raises(StoreUnavailable, match="another write"):
+                await use(store)
+            assert time.perf_counter() - started < 1
+        assert [await use(store), await use(store)] == [True, False]
+
+
+USE_AND_CRASH = """
+import asyncio, os, signal, sys
+from sidecar.stores import open_store
+
+async def main():
+    store = open_store(f"sqlite:///{sys.argv[1]}")
+    assert await store.nonces.use("n", now=1.0, expires_at=2000.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def use_and_crash(path: Path) -> None:
+    run = [sys.executable, "-c", USE_AND_CRASH, str(path)]
+    assert subprocess.run(run, check=False, timeout=60).returncode == -signal.SIGKILL
+
+
+async def test_a_nonce_stays_used_when_the_process_crashes(path: Path) -> None:
+    use_and_crash(path)
+    async with using(path) as store:
+        assert not await use(store)
+
+
 async def test_a_cancelled_write_is_done_wholly_or_not_at_all(path: Path) -> None:
     def adding(store: Store, name: str) -> asyncio.Task[User]:
         new = NewUser(name, (f"{name}@x.com",), roles=("dev",))
@@ -436,13 +556,14 @@ def full_file(store: SqliteStore) -> None:
 
 async def test_a_journal_that_cannot_grow_stops_writes_alone(store: SqliteStore, path: Path) -> None:
     with full_disk(path):
-        for write in (touch, revoke):
+        for write in (touch, use, revoke):
             with pytest.raises(StoreUnavailable, match=r"disk"):
                 await write(store)
         assert await store.sessions.find("s") == SESSION
         await store.check()
 
     assert await touch(store)
+    assert await use(store)
     assert await revoke(store) == 1
 
 
@@ -470,11 +591,18 @@ async def test_a_file_that_is_read_only_is_still_read(open_directory: Path) -> N
 
     with permitted(path, 0o444), unprivileged():
         async with using(path) as store:
-            for write in (touch, revoke):
+            for write in (touch, use, revoke):
                 with pytest.raises(StoreUnavailable, match="read-only"):
                     await write(store)
             assert await store.sessions.find("s") == SESSION
             await store.check()
+
+
+def roots(path: Path, table: str) -> list[int]:
+    """The first pages of the table and of its indexes."""
+    select = "SELECT rootpage FROM sqlite_master WHERE tbl_name = ? ORDER BY type DESC"
+    with closing(sqlite3.connect(path)) as connection:
+        return [page for (page,) in connection.execute(select, (table,))]
 
 
 def damage(path: Path, page: int) -> None:
@@ -486,14 +614,31 @@ def damage(path: Path, page: int) -> None:
 async def test_a_damaged_page_is_an_outage_and_never_an_answer(path: Path) -> None:
     async with using(path) as store:
         await store.sessions.add(SESSION)
-    with closing(sqlite3.connect(path)) as connection:
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sessions'").fetchone()
-    damage(path, page)
+    damage(path, roots(path, "sessions")[0])
 
     async with using(path) as store:
         for operation in (store.sessions.find("s"), store.check(), touch(store), revoke(store)):
             with pytest.raises(StoreUnavailable, match="damaged"):
                 await operation
+
+
+def copy_without(table: str, path: Path) -> Path:
+    """A copy of the file in which this table is damaged."""
+    copy = path.with_name(table)
+    copy.write_bytes(path.read_bytes())
+    for page in roots(path, table):
+        damage(copy, page)
+    return copy
+
+
+async def test_a_check_reads_every_table(path: Path) -> None:
+    await opened(path).close()
+    tables = {table for _, _, table, _ in layout(path) if not table.startswith("sqlite_")}
+    assert "nonces" in tables
+    for table in tables:
+        async with using(copy_without(table, path)) as store:
+            with pytest.raises(StoreUnavailable, match="damaged"):
+                await store.check()
 
 
 # --- a file that is no longer there --------------------------------------------------------------
@@ -545,6 +690,7 @@ async def test_a_lost_file_is_an_outage_and_is_never_made_again(
         store.changes.since(position),
         store.check(),
         touch(store),
+        use(store),
         revoke(store),
         store.sessions.find("s"),
         store.users.list(),
@@ -586,7 +732,7 @@ async def test_a_file_that_comes_back_is_used_again(store: SqliteStore, path: Pa
 async def test_a_store_that_is_closed_says_so(path: Path) -> None:
     store = opened(path)
     await store.close()
-    for attempt in (store.sessions.find("s"), revoke(store), store.check()):
+    for attempt in (store.sessions.find("s"), revoke(store), use(store), store.check()):
         with pytest.raises(StoreUnavailable, match="closed"):
             await attempt
 
@@ -650,6 +796,7 @@ async def test_a_backup_is_a_private_store_that_others_may_write_during(
     target = tmp_path / "copy.db"
     before = os.umask(0)
     try:
+        assert await use(store)
         await asyncio.gather(store.backup(str(target)), touch(store))
     finally:
         os.umask(before)
@@ -660,6 +807,7 @@ async def test_a_backup_is_a_private_store_that_others_may_write_during(
         found = await copy.sessions.find("s")
         assert found is not None
         assert found.user_id == SESSION.user_id
+        assert not await use(copy)
 
 
 @pytest.fixture
@@ -694,7 +842,7 @@ def settings(connection: sqlite3.Connection) -> tuple[object, ...]:
     return tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
 
 
-async def test_what_is_acknowledged_is_on_the_disk_but_for_touches(path: Path) -> None:
+async def test_what_is_acknowledged_is_on_the_disk_but_for_notes(path: Path) -> None:
     full, normal = 2, 1
     async with using(path) as store:
         for _ in range(2):

@@ -82,14 +82,19 @@ class Records(Generic[R]):
 
     async def purge(self, condition: str, *values: float) -> int:
         """Deletes the rows that nobody can use any more, which is no change to anybody."""
-        ids = f"SELECT id FROM {self._table} WHERE {condition} LIMIT {BATCH}"  # noqa: S608 - see the class
-        delete = f"{self._delete} WHERE id IN ({ids})"
-        purged = 0
-        while True:
-            batch = await self._database.write(f"{self._table}.purge", run, delete, values)
-            purged += batch
-            if batch < BATCH:
-                return purged
+        return await purge(self._database, self._table, "id", condition, *values)
+
+
+async def purge(database: Database, table: str, key: str, condition: str, *values: float) -> int:
+    """Deletes the rows of which the condition holds, in batches; `key` is the table's primary key."""
+    keys = f"SELECT {key} FROM {table} WHERE {condition} LIMIT {BATCH}"  # noqa: S608 - as in Records
+    delete = f"DELETE FROM {table} WHERE {key} IN ({keys})"  # noqa: S608 - as in Records
+    purged = 0
+    while True:
+        batch = await database.write(f"{table}.purge", run, delete, values)
+        purged += batch
+        if batch < BATCH:
+            return purged
 
 
 def run(

@@ -111,7 +111,15 @@ _CHANGES = (
     "INSERT INTO changes (user_id) VALUES (NULL)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((*_USERS, *_SESSIONS, *_KEYS, *_APPS, *_CHANGES),)
+_NONCES = (
+    "CREATE TABLE nonces (nonce TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX nonces_expiry ON nonces (expires_at)",  # for the purge, as that of sessions
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (*_USERS, *_SESSIONS, *_KEYS, *_APPS, *_CHANGES),
+    _NONCES,
+)
 """The statements that lead from version n to n + 1, at index n. A released one is never edited."""
 
 

@@ -10,6 +10,7 @@ from sidecar.ports import (
     ApiKeyStore,
     AppStore,
     ChangeFeed,
+    NonceStore,
     SessionStore,
     SigningKeyStore,
     UserStore,
@@ -19,6 +20,7 @@ from sidecar.stores.sqlite.apps import SqliteApps
 from sidecar.stores.sqlite.changes import SqliteChanges
 from sidecar.stores.sqlite.database import Database, open_database
 from sidecar.stores.sqlite.keys import SqliteAccessKeys, SqliteApiKeys, SqliteSigningKeys, named_secret
+from sidecar.stores.sqlite.nonces import SqliteNonces
 from sidecar.stores.sqlite.sessions import SqliteSessions
 from sidecar.stores.sqlite.users import SqliteUsers
 
@@ -26,7 +28,7 @@ _TOUCH_EVERY_TABLE = """
     SELECT (SELECT max(id) FROM users), (SELECT max(key) FROM sign_in_names), (SELECT max(name) FROM roles),
         (SELECT max(user_id) FROM user_roles), (SELECT max(id) FROM sessions), (SELECT max(id) FROM api_keys),
         (SELECT max(id) FROM access_keys), (SELECT max(id) FROM apps), (SELECT max(id) FROM signing_keys),
-        (SELECT max(name) FROM secrets), (SELECT max(seq) FROM changes)"""
+        (SELECT max(name) FROM secrets), (SELECT max(nonce) FROM nonces), (SELECT max(seq) FROM changes)"""
 
 
 class SqliteStore:
@@ -40,6 +42,7 @@ class SqliteStore:
         self.access_keys: AccessKeyStore = SqliteAccessKeys(database)
         self.apps: AppStore = SqliteApps(database)
         self.signing_keys: SigningKeyStore = SqliteSigningKeys(database)
+        self.nonces: NonceStore = SqliteNonces(database)
         self.changes: ChangeFeed = SqliteChanges(database)
 
     async def check(self) -> None:

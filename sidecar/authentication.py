@@ -1,0 +1,55 @@
+"""Who stands behind a credential: remembered, or asked of those who may vouch."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+from sidecar.caching import IdentityCache, Known
+from sidecar.identity_headers import IdentityHeaders
+from sidecar.model import Credential, IPAddress, Reason, Rejected, Verified
+from sidecar.ports import Authenticator
+from sidecar.revocation import Revocations
+
+
+class Authentication:
+    """Asks the authenticators that take a credential's form, in their order, and remembers what they say."""
+
+    def __init__(
+        self,
+        authenticators: Mapping[str, Authenticator],
+        cache: IdentityCache,
+        revocations: Revocations,
+        identity_headers: IdentityHeaders,
+    ) -> None:
+        self._authenticators = authenticators
+        self._cache = cache
+        self._revocations = revocations
+        self._identity_headers = identity_headers
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all authenticators."""
+        return frozenset(self._authenticators)
+
+    async def identify(
+        self, credential: Credential, among: Container[str], client: IPAddress, now: float
+    ) -> Known | Rejected:
+        """The first answer of the authenticators `among` these names, by the revocations' last look.
+
+        Raises what Authenticator.authenticate raises.
+        """
+        for name, authenticator in self._authenticators.items():
+            if name not in among or credential.form not in authenticator.forms:
+                continue
+            known = self._cache.get(name, credential, now)
+            if known is not None:
+                return known
+            generation = self._revocations.generation
+            answer = await authenticator.authenticate(credential, client)
+            if isinstance(answer, Verified):
+                known = Known(answer, self._identity_headers.render(answer.identity))
+                self._cache.put(name, credential, known, now, generation)
+                return known
+            if answer is not None:
+                return answer
+        return Rejected(Reason.UNKNOWN_CREDENTIAL)

@@ -1,0 +1,254 @@
+"""Authing and GenAuth: `POST /api/v3/check-session-status`, and the token or signature that it needs.
+
+Every answer is HTTP 200: clients read the outcome in the body's `statusCode`, and some of them throw before
+they read it where the status is another. `apiCode` is the vendor's where it documents one, else the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from sidecar.checks.authing_signature import read_signature
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, phrase
+from sidecar.errors import QuestionRefused
+from sidecar.management import ManagementClients
+from sidecar.ports import Clock, Store
+from sidecar.records import AccessKey, User
+from sidecar.sessions import is_live
+from sidecar.strict_json import read_object
+from sidecar.telemetry import CURRENT_REQUEST
+from sidecar.usage import UsageRecorder
+
+_TOKEN_PATH = "/api/v3/get-management-token"
+_STATUS_PATH = "/api/v3/check-session-status"
+
+_API_CODES = {400: 2231, 401: 2020}
+_UNKNOWN_USER = 2004
+_UNKNOWN_APP = 2011
+_MESSAGES = {401: "The management token, or the signature of the request, is missing or not valid"}
+
+_POOL = "sidecar"
+"""The clients want to know their user pool, and repeat its id in a header: here there is one."""
+
+_LONGEST_ID = 18
+"""Digits of a user's id; longer numbers do not fit into a column of integers."""
+
+
+class AccessKeyCredentials(Wire):
+    """A management client's access key."""
+
+    access_key_id: str = Field(min_length=1)
+    access_key_secret: str = Field(min_length=1)
+
+
+class ManagementToken(Wire):
+    """A management token."""
+
+    access_token: str = Field(alias="access_token")
+    expires_in: int = Field(alias="expires_in", description="Seconds")
+
+
+class ManagementTokenAnswer(Wire):
+    """A management token, for the bearer header of other requests."""
+
+    status_code: int = 200
+    message: str = "Success"
+    request_id: str
+    data: ManagementToken
+
+
+class UserIdType(StrEnum):
+    """What a `userId` is. The last two name ids in sources of identity elsewhere, which nobody has here."""
+
+    USER_ID = "user_id"
+    USERNAME = "username"
+    EMAIL = "email"
+    PHONE = "phone"
+    EXTERNAL_ID = "external_id"
+    IDENTITY = "identity"
+    SYNC_RELATION = "sync_relation"
+
+
+class Options(Wire):
+    """What a `userId` is; without it, the first user that it fits."""
+
+    user_id_type: UserIdType | None = Field(None, strict=False)
+
+
+class SessionQuestion(Wire):
+    """Which user, and in which app."""
+
+    app_id: str = Field(min_length=1)
+    user_id: str = Field(min_length=1)
+    options: Options = Options()
+
+
+class SessionStatus(Wire):
+    """Whether the user is logged in."""
+
+    active: bool
+
+
+class SessionAnswer(Wire):
+    """Whether the user has a session in the app."""
+
+    status_code: int = 200
+    message: str = "Success"
+    request_id: str
+    data: SessionStatus
+
+
+class Error(Wire):
+    """What went wrong."""
+
+    status_code: int
+    message: str
+    api_code: int
+    request_id: str
+
+
+class _Unknown(QuestionRefused):
+    def __init__(self, message: str, api_code: int) -> None:
+        super().__init__(404, message)
+        self.api_code = api_code
+
+
+class Authing(Dialect):
+    """Answers as Authing and GenAuth."""
+
+    name = "authing"
+    below = ("/api/v3/",)
+    merges_slashes = True
+    error = Error
+    security: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "managementToken": {"type": "http", "scheme": "bearer", "description": f"From {_TOKEN_PATH}."},
+        "signature": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`authing <accessKeyId>:<base64 of HMAC-SHA1>`, with a date and a nonce, once.",
+        },
+    }
+
+    def __init__(
+        self,
+        clients: ManagementClients,
+        store: Store,
+        usage: UsageRecorder,
+        clock: Clock,
+        *,
+        rule_apps: Collection[str],
+        idle_timeout: float,
+        hide_unknown: bool,
+    ) -> None:
+        self._clients = clients
+        self._store = store
+        self._usage = usage
+        self._clock = clock
+        self._rule_apps = rule_apps
+        self._idle_timeout = idle_timeout
+        self._hide_unknown = hide_unknown
+        self.endpoints = (
+            Endpoint(
+                "POST",
+                _TOKEN_PATH,
+                "Get a management token",
+                self._token,
+                ManagementTokenAnswer,
+                AccessKeyCredentials,
+            ),
+            Endpoint(
+                "POST",
+                _STATUS_PATH,
+                "Check if a user has a session login in the application",
+                self._check,
+                SessionAnswer,
+                SessionQuestion,
+                credentials=("managementToken", "signature"),
+            ),
+        )
+
+    def refuse(self, refusal: QuestionRefused) -> Answer:
+        """See Dialect.refuse."""
+        status = refusal.status
+        api_code = refusal.api_code if isinstance(refusal, _Unknown) else _API_CODES.get(status, status)
+        message = refusal.message or _MESSAGES.get(status) or phrase(status)
+        error = Error(status_code=status, message=message, api_code=api_code, request_id=_request_id())
+        return Answer(error)
+
+    async def _token(self, question: Question) -> Answer:
+        given = question.read(AccessKeyCredentials)
+        key = await self._clients.by_secret(given.access_key_id, given.access_key_secret, question.client)
+        if key is None:
+            raise QuestionRefused(401, "The access key is not valid")
+        token = await self._clients.token(key, {"scoped_userpool_id": _POOL})
+        data = ManagementToken(access_token=token.text, expires_in=token.expires_at - token.issued_at)
+        return Answer(ManagementTokenAnswer(request_id=_request_id(), data=data))
+
+    async def _check(self, question: Question) -> Answer:
+        if await self._caller(question) is None:
+            raise QuestionRefused(401)
+        asked = question.read(SessionQuestion)
+        app = await self._store.apps.find(asked.app_id)
+        if app is None and asked.app_id not in self._rule_apps:
+            raise _Unknown("There is no such app", _UNKNOWN_APP)
+        user = await self._find(asked.user_id, asked.options.user_id_type)
+        if user is None and not self._hide_unknown:
+            raise _Unknown("There is no such user", _UNKNOWN_USER)
+        active = False
+        if user is not None and not user.disabled and (app is None or not app.disabled):
+            active = await self._has_session(user, asked.app_id)
+        return Answer(SessionAnswer(request_id=_request_id(), data=SessionStatus(active=active)))
+
+    async def _caller(self, question: Question) -> AccessKey | None:
+        """Who asks: by a management token, with or without `Bearer `, or by a signature."""
+        values = question.headers.all(b"authorization")
+        if len(values) != 1:
+            return None
+        if values[0].startswith(b"authing "):
+            signature = read_signature(question.headers, _STATUS_PATH, read_object(question.body))
+            return None if signature is None else await self._clients.by_signature(signature)
+        scheme, _, token = values[0].rpartition(b" ")
+        return await self._clients.by_token(token) if scheme.lower() in {b"", b"bearer"} else None
+
+    async def _find(self, given: str, kind: UserIdType | None) -> User | None:
+        """The user of whom this is the id, user name, e-mail, phone or external id, in this order."""
+        for each in _FOUND_BY if kind is None else (kind,):
+            user = await self._find_by(each, given)
+            if user is not None:
+                return user
+        return None
+
+    async def _find_by(self, kind: UserIdType, given: str) -> User | None:
+        if kind not in _FOUND_BY:
+            return None
+        if kind is not UserIdType.USER_ID:
+            return await self._store.users.find_by(kind.value, given)
+        is_id = given.isascii() and given.isdecimal() and len(given) <= _LONGEST_ID and given[0] != "0"
+        return await self._store.users.find(int(given)) if is_id else None
+
+    async def _has_session(self, user: User, app_id: str) -> bool:
+        """Whether a live session of the user was signed in to the app, or used in it."""
+        now = self._clock.now()
+        for session in await self._store.sessions.list(user.id):
+            usage = self._usage.of_session(session)
+            if app_id in usage.apps and is_live(session, usage.last_used_at, self._idle_timeout, now):
+                return True
+        return False
+
+
+_FOUND_BY = (
+    UserIdType.USER_ID,
+    UserIdType.USERNAME,
+    UserIdType.EMAIL,
+    UserIdType.PHONE,
+    UserIdType.EXTERNAL_ID,
+)
+
+
+def _request_id() -> str:
+    return str(CURRENT_REQUEST.get() or "")

@@ -1,0 +1,127 @@
+"""CargoExtra's gateway: `GET /api/v1/user/check` validates a token and refreshes it.
+
+The vendor's schema names the members of the answer by their position (`key_0` to `key_4`), its text names
+them `token` and "user profile fields": both are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.cookies import Cookie
+from sidecar.credentials import in_authorization, in_cookie
+from sidecar.errors import EmptyCredential, QuestionRefused
+from sidecar.model import Credential, Form, Headers
+from sidecar.settings import SessionSettings
+from sidecar.visits import Visits
+
+_COOKIE = "customerToken"
+_OTHER_COOKIE = b"userToken"
+_MESSAGES = {
+    400: "Missing One or More Required Parameters",
+    401: "Unauthorized",
+    403: "Access denied",
+    429: "Too many requests",
+    500: "Unexpected Error",
+}
+
+
+class Profile(Wire):
+    """Who it is, and a new token for the same session."""
+
+    key_0: int = Field(alias="key_0", description="As userId")
+    key_1: str = Field(alias="key_1", description="As token")
+    key_2: int = Field(alias="key_2", description="As iat")
+    key_3: str = Field(alias="key_3", description="As name")
+    key_4: bool = Field(default=True, alias="key_4", description="Whether the session is valid: always true")
+    token: str = Field(description="Refreshed JWT; an API key that was presented is not replaced")
+    user_id: int
+    name: str
+    email: str
+    username: str
+    roles: tuple[str, ...]
+    iat: int = Field(description="Seconds since the epoch at which the token was issued")
+    exp: int = Field(description="Seconds since the epoch at which it expires; 0: an API key that does not")
+
+
+class Error(Wire):
+    """What went wrong."""
+
+    message: str
+
+
+class CargoExtra(Dialect):
+    """Answers as CargoExtra's gateway."""
+
+    name = "cargo-extra"
+    below = ("/api/v1/user/",)
+    error = Error
+    security: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "customerToken": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
+        "userToken": {"type": "apiKey", "in": "cookie", "name": _OTHER_COOKIE.decode()},
+    }
+
+    def __init__(self, visits: Visits, settings: SessionSettings) -> None:
+        self._visits = visits
+        self._cookie = Cookie(_COOKIE, settings)
+        self.endpoints = (
+            Endpoint(
+                "GET",
+                "/api/v1/user/check",
+                "Validates the current user token and refreshes the user cookie",
+                self._check,
+                Profile,
+                credentials=("bearer", "customerToken", "userToken", "session"),
+                refusals=(400, 401),
+            ),
+        )
+
+    def refuse(self, refusal: QuestionRefused) -> Answer:
+        """See Dialect.refuse."""
+        message = refusal.message or _MESSAGES.get(refusal.status) or phrase(refusal.status)
+        return Answer(Error(message=message), refusal.status)
+
+    async def _check(self, question: Question) -> Answer:
+        try:
+            credential = self._presented(question.headers)
+        except EmptyCredential:
+            raise QuestionRefused(400) from None
+        if credential is None:
+            raise QuestionRefused(401)
+        visitor = admitted(await self._visits.of(credential, question.client))
+        token = await self._visits.refreshed(visitor)
+        if token is None:
+            raise QuestionRefused(401)
+        cookies = list(await self._visits.note(visitor))
+        identity = visitor.identity
+        if identity.session_id:
+            lifetime = token.expires_at - token.issued_at
+            cookies.append(self._cookie.set(token.text.encode("ascii"), lifetime))
+        user_id, name = numeric_id(identity), identity.name or identity.username
+        profile = Profile(
+            key_0=user_id,
+            key_1=token.text,
+            key_2=token.issued_at,
+            key_3=name,
+            token=token.text,
+            user_id=user_id,
+            name=name,
+            email=identity.email,
+            username=identity.username,
+            roles=identity.roles,
+            iat=token.issued_at,
+            exp=token.expires_at,
+        )
+        return Answer(profile, cookies=cookies)
+
+    def _presented(self, headers: Headers) -> Credential | None:
+        return (
+            in_authorization(headers, frozenset({Form.BEARER}))
+            or in_cookie(headers, self._cookie.name, Form.BEARER)
+            or in_cookie(headers, _OTHER_COOKIE, Form.BEARER)
+            or in_cookie(headers, self._visits.cookie.name)
+        )

@@ -1,0 +1,155 @@
+"""COMPASS: `POST /auth/validate-session` validates a token together with the user that it is said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.credentials import in_authorization, in_cookie, read_credential
+from sidecar.errors import InvalidValue, QuestionRefused
+from sidecar.model import Credential, Form, Headers
+from sidecar.names import sign_in_key
+from sidecar.ports import Users
+from sidecar.records import User
+from sidecar.visits import Visits
+
+_CODES = {401: "UNAUTHORIZED", 500: "SERVER_ERROR"}
+_MESSAGES = {401: "Invalid or expired session token", 500: "Internal server error"}
+
+
+class ClaimedUser(Wire):
+    """The user object to validate: every member that is there must be the token's user's own."""
+
+    id: str | None = Field(None, alias="_id")
+    emails: str | list[str] | None = None
+    role: str | None = None
+
+
+class Validation(Wire):
+    """The user to validate with the bearer; or, from another client of the vendor, the token alone."""
+
+    user: ClaimedUser | None = None
+    token: str | None = None
+
+
+class ValidUser(Wire):
+    """The token's user, as the store has them."""
+
+    id: str = Field(alias="_id")
+    emails: str
+    role: str
+
+
+class Validated(Wire):
+    """Whose session it is; and where the token was in the body, a new one for it."""
+
+    user: ValidUser
+    token: str | None = None
+
+
+class Success(Wire):
+    """The session is valid."""
+
+    data: Validated
+
+
+class Problem(Wire):
+    """What went wrong."""
+
+    code: str
+    message: str
+
+
+class Error(Wire):
+    """The session is not valid, or nobody knows."""
+
+    error: Problem
+
+
+class Compass(Dialect):
+    """Answers as COMPASS."""
+
+    name = "compass"
+    below = ("/auth/validate-session/",)
+    error = Error
+
+    def __init__(self, visits: Visits, users: Users, roles: Sequence[str]) -> None:
+        self._visits = visits
+        self._users = users
+        self._roles = frozenset(roles)
+        self.endpoints = (
+            Endpoint(
+                "POST",
+                "/auth/validate-session",
+                "Validate an existing session token and return the user object",
+                self._validate,
+                Success,
+                Validation,
+                credentials=("bearer", "session"),
+                refusals=(401, 403),
+            ),
+        )
+
+    def refuse(self, refusal: QuestionRefused) -> Answer:
+        """See Dialect.refuse."""
+        status = refusal.status
+        code = _CODES.get(status) or phrase(status).upper().replace(" ", "_")
+        message = refusal.message or _MESSAGES.get(status) or phrase(status)
+        return Answer(Error(error=Problem(code=code, message=message)), status)
+
+    async def _validate(self, question: Question) -> Answer:
+        asked = question.read(Validation)
+        if asked.user is None and asked.token is None:
+            raise InvalidValue("it has neither a user nor a token")
+        credential = self._presented(question.headers, asked.token)
+        if credential is None:
+            raise QuestionRefused(401)
+        visitor = admitted(await self._visits.of(credential, question.client))
+        user = await self._users.find(numeric_id(visitor.identity))
+        if user is None:
+            raise QuestionRefused(401)
+        valid = _matching(user, asked.user or ClaimedUser())
+        if valid is None:
+            raise QuestionRefused(401)
+        if self._roles and self._roles.isdisjoint(user.roles):
+            raise QuestionRefused(403, "Requires another role")
+        token = None
+        if asked.token is not None:
+            refreshed = await self._visits.refreshed(visitor)
+            if refreshed is None:
+                raise QuestionRefused(401)
+            token = refreshed.text
+        cookies = await self._visits.note(visitor)
+        return Answer(Success(data=Validated(user=valid, token=token)), cookies=cookies)
+
+    def _presented(self, headers: Headers, token: str | None) -> Credential | None:
+        """The bearer, else the body's token, else the session's cookie. Two tokens must be one."""
+        bearer = in_authorization(headers, frozenset({Form.BEARER}))
+        if token is None:
+            return bearer or in_cookie(headers, self._visits.cookie.name)
+        given = read_credential(Form.BEARER, token.encode("utf-8"))
+        if bearer is not None and bearer.value != given.value:
+            raise QuestionRefused(401)
+        return given
+
+
+def _matching(user: User, claimed: ClaimedUser) -> ValidUser | None:
+    """The user, where what is claimed of them is true.
+
+    Of several addresses and roles, the one that was claimed is answered, as the store has it. Who has none
+    has an empty one: what is answered here is true when it is claimed again.
+    """
+    email = _claimed(user.emails or ("",), claimed.emails, sign_in_key)
+    role = _claimed(user.roles or ("",), claimed.role, str)
+    if email is None or role is None or claimed.id not in {None, str(user.id)}:
+        return None
+    return ValidUser(id=str(user.id), emails=email, role=role)
+
+
+def _claimed(owned: Sequence[str], claim: str | list[str] | None, key: Callable[[str], str]) -> str | None:
+    """The first of what the user has that was claimed, or of all where nothing was; None: claimed in vain."""
+    claims = owned if claim is None else [claim] if isinstance(claim, str) else claim
+    keys = set(map(key, claims))
+    return next((each for each in owned if key(each) in keys), None)

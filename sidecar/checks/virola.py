@@ -1,0 +1,152 @@
+"""Virola: `GET /api/v1/status`, `POST /api/v1/login`, `POST /api/v1/logout`.
+
+The session's cookie is VirolaUserSessionId. `userSessionId` in an answer names the session and opens nothing:
+the vendor's document promises that there is nothing sensitive in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.cookies import Cookie
+from sidecar.credentials import id_of_secret, in_authorization, in_cookie
+from sidecar.errors import QuestionRefused
+from sidecar.model import Credential, Form, Headers, Rejected
+from sidecar.settings import SessionSettings
+from sidecar.visits import Visits
+
+_COOKIE = "VirolaUserSessionId"
+_TEXTS = {401: "Wrong Bearer, please renew Web API Access Token"}
+_WRONG_PASSWORD = "The username or password is invalid."
+_NO_SESSION = "The Authorization HTTP-header or VirolaUserSessionId cookie expected"
+
+
+class Login(Wire):
+    """A sign-in."""
+
+    user_name: str
+    password: str
+
+
+class Empty(Wire):
+    """Nothing: any JSON object."""
+
+
+class Status(Wire):
+    """Who is signed in."""
+
+    http_status_code: int = 200
+    user_id: int = Field(description="The unique ID of the authenticated user")
+    user_session_id: str = Field(description="The identifier for the active user session; it opens nothing")
+
+
+class Done(Wire):
+    """Something was done."""
+
+    http_status_code: int = 200
+
+
+class Error(Wire):
+    """Something was not done."""
+
+    error_text: str
+    http_status_code: int
+
+
+class Virola(Dialect):
+    """Answers as a Virola server."""
+
+    name = "virola"
+    below = ("/api/v1/",)
+    error = Error
+    security: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "virola": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
+    }
+
+    def __init__(self, visits: Visits, settings: SessionSettings) -> None:
+        self._visits = visits
+        self._cookie = Cookie(_COOKIE, settings)
+        credentials = ("virola", "session", "bearer")
+        self.endpoints = (
+            Endpoint(
+                "GET",
+                "/api/v1/status",
+                "Checks whether the current user is logged in",
+                self._status,
+                Status,
+                credentials=credentials,
+                refusals=(401,),
+            ),
+            Endpoint(
+                "POST",
+                "/api/v1/login",
+                "Login with username and password",
+                self._login,
+                Status,
+                Login,
+                refusals=(401,),
+                from_own_sites=True,
+            ),
+            Endpoint(
+                "POST",
+                "/api/v1/logout",
+                "Logout the current user",
+                self._logout,
+                Done,
+                Empty,
+                credentials=credentials,
+                refusals=(401,),
+                from_own_sites=True,
+            ),
+        )
+
+    def refuse(self, refusal: QuestionRefused) -> Answer:
+        """See Dialect.refuse."""
+        text = refusal.message or _TEXTS.get(refusal.status) or phrase(refusal.status)
+        return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status)
+
+    async def _status(self, question: Question) -> Answer:
+        credential = self._presented(question.headers)
+        if credential is None:
+            raise QuestionRefused(401)
+        visitor = admitted(await self._visits.of(credential, question.client))
+        cookies = await self._visits.note(visitor)
+        # An API key has an id as well, and no session.
+        session_id = visitor.identity.session_id or id_of_secret(credential.value)
+        return Answer(
+            Status(user_id=numeric_id(visitor.identity), user_session_id=session_id), cookies=cookies
+        )
+
+    async def _login(self, question: Question) -> Answer:
+        login = question.read(Login)
+        before = await self._visits.in_browser(question.headers, self._cookie.name)
+        entered = await self._visits.begin(login.user_name, login.password, question.client, before)
+        if isinstance(entered, Rejected):
+            raise QuestionRefused(401, _WRONG_PASSWORD)
+        session, secret = entered.begun.session, entered.begun.secret
+        # It is refreshed nowhere: the browser keeps it for as long as the session can live.
+        cookie = self._cookie.set(secret.encode("ascii"), session.expires_at - session.created_at)
+        status = Status(user_id=entered.user.id, user_session_id=session.id)
+        return Answer(status, cookies=(entered.cookie, cookie))
+
+    async def _logout(self, question: Question) -> Answer:
+        question.read(Empty)
+        credential = self._presented(question.headers)
+        if credential is None:
+            raise QuestionRefused(401, _NO_SESSION)
+        visitor = await self._visits.of(credential, question.client)
+        if isinstance(visitor, Rejected) or not visitor.identity.session_id:
+            raise QuestionRefused(401, _NO_SESSION)
+        await self._visits.end(visitor)
+        return Answer(Done(), cookies=(self._visits.cookie.forget(), self._cookie.forget()))
+
+    def _presented(self, headers: Headers) -> Credential | None:
+        return (
+            in_cookie(headers, self._cookie.name)
+            or in_cookie(headers, self._visits.cookie.name)
+            or in_authorization(headers, frozenset({Form.BEARER}))
+        )

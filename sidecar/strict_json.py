@@ -1,0 +1,32 @@
+"""JSON objects that can be read one way only (RFC 8259, RFC 7493)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sidecar.errors import InvalidValue
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """The object that the text is. Raises InvalidValue, whose message says nothing of what was in it.
+
+    Refused besides what is no object: invalid UTF-8, a byte-order mark, a member that is there twice,
+    NaN and what is as good as infinite, half a surrogate pair, and nesting that nobody means.
+    """
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_members)
+        # What is no JSON, or no Unicode, cannot be written again.
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise InvalidValue("it is not JSON that can be read one way") from None
+    if not isinstance(value, dict):
+        raise InvalidValue("it is not a JSON object")
+    return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members

@@ -1,0 +1,169 @@
+"""People at our pages and at the products' endpoints: who they are, how they come in and how they leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from sidecar.authentication import Authentication
+from sidecar.caching import RememberedTokens
+from sidecar.cookies import SessionCookie
+from sidecar.credentials import id_of_secret, in_cookie
+from sidecar.errors import CredentialRefused
+from sidecar.model import Credential, Form, Headers, Identity, IPAddress, Reason, Rejected, Verified
+from sidecar.ports import ApiKeyStore, Clock, CookieReader, SessionStore, Users
+from sidecar.records import SignedToken, User
+from sidecar.revocation import Revocations
+from sidecar.sessions import NewSession, Sessions
+from sidecar.sign_in import SignIn
+from sidecar.telemetry import Metrics
+from sidecar.usage import UsageRecorder
+
+log = structlog.get_logger(__name__)
+
+
+class Visitor(NamedTuple):
+    """Who presented which credential."""
+
+    verified: Verified
+    credential: Credential
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is."""
+        return self.verified.identity
+
+
+class SignedIn(NamedTuple):
+    """Somebody who has just signed in. `cookie` is the Set-Cookie value of their session."""
+
+    user: User
+    begun: NewSession
+    cookie: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """One way in and out for the sign-in page and for every product's endpoints."""
+
+    authentication: Authentication
+    by_session: CookieReader
+    sign_in: SignIn
+    sessions: Sessions
+    session_store: SessionStore
+    api_keys: ApiKeyStore
+    users: Users
+    tokens: RememberedTokens
+    revocations: Revocations
+    usage: UsageRecorder
+    cookie: SessionCookie
+    clock: Clock
+    metrics: Metrics
+
+    async def of(self, credential: Credential, client: IPAddress) -> Visitor | Rejected:
+        """Who stands behind the credential, whoever of all authenticators vouches.
+
+        Raises StoreUnavailable, Overloaded, Throttled.
+        """
+        await self.revocations.look()
+        names = self.authentication.names
+        known = await self.authentication.identify(credential, names, client, self.clock.now())
+        return known if isinstance(known, Rejected) else Visitor(known.verified, credential)
+
+    async def in_browser(self, headers: Headers, *cookies: bytes) -> Visitor | None:
+        """Who is signed in with the session's cookie, or with one of these names that holds the same secret.
+
+        Also where no rule may accept it; a cookie that cannot be read is nobody's. Raises StoreUnavailable.
+        """
+        try:
+            found = [in_cookie(headers, name) for name in (*cookies, self.cookie.name)]
+        except CredentialRefused:
+            return None
+        credential = next(filter(None, found), None)
+        if credential is None:
+            return None
+        await self.revocations.look()
+        answer = await self.by_session.of_cookie(credential.value)
+        return Visitor(answer, credential) if isinstance(answer, Verified) else None
+
+    async def note(self, visitor: Visitor) -> tuple[bytes, ...]:
+        """Notes that the credential was used; the session's cookie where it is to be refreshed."""
+        usage = visitor.verified.usage
+        by_cookie = visitor.credential.form is Form.COOKIE
+        now = self.clock.now()
+        if usage is None or not await self.usage.note(usage, "", now, by_cookie=by_cookie):
+            return ()
+        return (self.cookie.keep(visitor.credential.value, visitor.identity.expires_at, now),)
+
+    async def begin(
+        self, name: str, password: str, client: IPAddress, before: Visitor | None
+    ) -> SignedIn | Rejected:
+        """Signs in by name and password. `before`: who was signed in with the browser's cookie so far.
+
+        Raises Throttled, Overloaded, StoreUnavailable.
+        """
+        await self.revocations.look()
+        generation = self.revocations.generation
+        user = await self.sign_in.attempt(name, password, client)
+        if isinstance(user, Rejected):
+            return user
+        begun = await self.sessions.begin(user)
+        # Whoever changed the password since it was checked ended the sessions that there were: not this one.
+        self.revocations.forget()
+        await self.revocations.look()
+        if not self.revocations.is_current(user.id, generation):
+            await self.session_store.revoke([begun.session.id])
+            return Rejected(Reason.UNKNOWN_SESSION)
+        # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
+        if before is not None:
+            await self.end(before)
+        self.metrics.sessions_created.inc()
+        session = begun.session
+        cookie = self.cookie.keep(begun.secret.encode("ascii"), session.expires_at, session.created_at)
+        return SignedIn(user, begun, cookie)
+
+    async def end(self, visitor: Visitor) -> None:
+        """Ends the visitor's session, here and everywhere that it is used."""
+        await self.session_store.revoke([visitor.identity.session_id])
+        self.revocations.forget()
+        self.metrics.sessions_revoked.labels("signed_out").inc()
+        log.info("sign_out", user_id=visitor.identity.user_id)
+
+    async def token(self, visitor: Visitor) -> str | None:
+        """What opens as much as the visitor's credential: a bearer itself; for a cookie, a session token.
+
+        None where the session has just ended.
+        """
+        if visitor.credential.form is not Form.COOKIE:
+            return visitor.credential.value.decode("ascii")
+        identity = visitor.identity
+        token = self.tokens.get(identity.session_id, identity.user_id, self.clock.now())
+        if token is None:
+            generation = self.revocations.generation
+            token = await self.refreshed(visitor)
+            if token is None:
+                return None
+            self.tokens.put(identity.session_id, token, generation)
+        return token.text
+
+    async def refreshed(self, visitor: Visitor) -> SignedToken | None:
+        """A new token of the visitor's session; of an API key, the key itself, which nothing replaces.
+
+        None where the session or the key has just ended.
+        """
+        session_id = visitor.identity.session_id
+        if not session_id:
+            return await self._key(visitor.credential)
+        session = await self.session_store.find(session_id)
+        user = None if session is None else await self.users.find(session.user_id)
+        if session is None or user is None:
+            return None
+        return await self.sessions.token(session, user)
+
+    async def _key(self, credential: Credential) -> SignedToken | None:
+        key = await self.api_keys.find(id_of_secret(credential.value))
+        if key is None:
+            return None
+        return SignedToken(credential.value.decode("ascii"), int(key.created_at), int(key.expires_at or 0))

@@ -1,0 +1,189 @@
+"""The products' endpoints: whatever happens under their paths is answered in the product's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
+
+import structlog
+from pydantic_core import to_json
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question
+from sidecar.errors import (
+    BodyTooLarge,
+    CredentialRefused,
+    InvalidValue,
+    Overloaded,
+    QuestionRefused,
+    RequestRefused,
+    StoreUnavailable,
+    Throttled,
+)
+from sidecar.limiting import RequestLimits
+from sidecar.model import HeaderLines, Headers
+from sidecar.telemetry import Metrics
+from sidecar.traffic import TrafficGuard
+from sidecar.trust import TrustedProxies, address_of
+from sidecar.web.bodies import read_body
+from sidecar.web.entrance import ASGIApp, Receive, Scope, Send, host_lines, peer_of
+from sidecar.web.forms import OwnOrigins
+
+log = structlog.get_logger(__name__)
+
+_CROSS_SITE = "This was sent from another site"
+_OUTAGE = 5.0
+"""Seconds after which it is worth asking again."""
+
+_COMMON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+
+
+class Place(NamedTuple):
+    """A path of a product: its methods, none where there is nothing. `path` names it in the metrics."""
+
+    dialect: Dialect
+    path: str
+    methods: dict[str, Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a request has to pass before it is answered."""
+
+    trusted: TrustedProxies
+    client_ip_hops: int
+    traffic: TrafficGuard
+    limits: RequestLimits
+    own_origins: OwnOrigins
+
+    async def admit(self, scope: Scope, receive: Receive, place: Place) -> tuple[Endpoint, Question]:
+        """The endpoint that is asked, and the question with its body. Raises what `refusal_of` knows."""
+        if host_lines(scope) != 1:
+            raise QuestionRefused(400, "A request names one host")
+        headers = Headers(scope["headers"])
+        client = address_of(headers, peer_of(scope), self.trusted, self.client_ip_hops)
+        if self.traffic.denies(headers, client):
+            raise QuestionRefused(403)
+        self.limits.count_check(client)
+        endpoint = _endpoint(place, scope["method"])
+        if endpoint.from_own_sites and not self.own_origins.admit(headers):
+            raise QuestionRefused(403, _CROSS_SITE)
+        body = await read_body(receive) if endpoint.question else b""
+        return endpoint, Question(headers, client, body)
+
+
+def _endpoint(place: Place, method: str) -> Endpoint:
+    if not place.methods:
+        raise QuestionRefused(404)
+    endpoint = place.methods.get("GET" if method == "HEAD" else method)
+    if endpoint is None:
+        raise QuestionRefused(405)
+    return endpoint
+
+
+class DocumentedChecks:
+    """An ASGI application for the paths that it `serves`."""
+
+    def __init__(self, dialects: Iterable[Dialect], desk: Desk, metrics: Metrics) -> None:
+        self._desk = desk
+        self._answered = metrics.check_requests
+        self._places: dict[str, Place] = {}
+        self._below: dict[str, Place] = {}
+        for dialect in dialects:
+            self._below |= {prefix: Place(dialect, "none", {}) for prefix in dialect.below}
+            for endpoint in dialect.endpoints:
+                place = self._places.setdefault(endpoint.path, Place(dialect, endpoint.path, {}))
+                place.methods[endpoint.method] = endpoint
+
+    def serves(self, path: str) -> bool:
+        """Whether this is a path of a product."""
+        return self._find(path) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGIApp."""
+        place = self._find(scope["path"])
+        assert place is not None  # noqa: S101 - what it does not serve never comes here
+        scope["route"] = place
+        try:
+            endpoint, question = await self._desk.admit(scope, receive, place)
+            answer, status = await endpoint.respond(question), 200
+            headers: HeaderLines = ()
+        except ClientDisconnect:
+            return  # nobody reads an answer
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                log.exception("check_failed", dialect=place.dialect.name)
+            answer, status = place.dialect.refuse(refusal), refusal.status
+            headers = _headers(refusal, answer, place)
+        self._answered.inc((place.dialect.name, str(status)))
+        await _send(send, answer, headers)
+
+    def _find(self, path: str) -> Place | None:
+        """The place of an endpoint, or one of those below which a product's clients may ask for more."""
+        if path.startswith("//"):
+            place = self._find("/" + path.lstrip("/"))
+            return place if place is not None and place.dialect.merges_slashes else None
+        # The longest prefix: one product's paths may lie below another's.
+        prefix = max((each for each in self._below if path.startswith(each)), key=len, default="")
+        return self._places.get(path) or self._below.get(prefix)
+
+
+def refusal_of(error: Exception) -> QuestionRefused:
+    """Which refusal it is: an outage is none of the caller's, and a fault of ours tells nothing of itself."""
+    match error:
+        case QuestionRefused():
+            return error
+        case BodyTooLarge():
+            return QuestionRefused(413)
+        case InvalidValue():
+            return QuestionRefused(400, f"The body cannot be read: {error}")
+        case CredentialRefused():
+            return QuestionRefused(401)
+        case RequestRefused():
+            return QuestionRefused(400)
+        case Throttled(retry_after=seconds):
+            return QuestionRefused(429, retry_after=seconds)
+        case StoreUnavailable() | Overloaded():
+            return QuestionRefused(503, retry_after=_OUTAGE)
+        case _:
+            return QuestionRefused(500)
+
+
+def _headers(refusal: QuestionRefused, answer: Answer, place: Place) -> HeaderLines:
+    """What HTTP wants beside a refusal (RFC 9110, 10.2.1, 10.2.3 and 11.6.1)."""
+    lines = []
+    if refusal.retry_after:
+        lines.append((b"retry-after", b"%d" % round(refusal.retry_after)))
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        lines.append((b"www-authenticate", b'Bearer realm="sidecar"'))
+    if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = {*place.methods, *({"HEAD"} if "GET" in place.methods else ())}
+        lines.append((b"allow", ", ".join(sorted(methods)).encode("ascii")))
+    return lines
+
+
+async def _send(send: Send, answer: Answer, more: HeaderLines) -> None:
+    body = to_json(answer.body, by_alias=True, exclude_none=True)
+    length = (b"content-length", b"%d" % len(body))
+    cookies = [(b"set-cookie", cookie) for cookie in answer.cookies]
+    headers = [*_COMMON, length, *more, *cookies]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Lets front ends at these origins ask from a browser, with cookies; or nobody's."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_credentials=True,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "X-Account-ID"),
+        expose_headers=("Retry-After",),
+    )
