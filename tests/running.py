@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -84,6 +85,10 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
     def cookies(self) -> dict[str, str]:
         """Names and values of the cookies that it sets."""
@@ -246,6 +251,15 @@ class Running:
         form = urlencode(fields).encode()
         return await self.ask(
             "POST", path, [(b"content-type", b"application/x-www-form-urlencoded"), *headers], form
+        )
+
+    async def post_json(
+        self, path: str, value: object, headers: Iterable[Line] = (), *, peer: str | None = "127.0.0.1"
+    ) -> Answer:
+        """Sends a JSON body."""
+        body = json.dumps(value).encode()
+        return await self.ask(
+            "POST", path, [(b"content-type", b"application/json"), *headers], body, peer=peer
         )
 
     async def sign_in(
