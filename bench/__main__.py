@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import median
 
 from bench.data import FEW, MANY, build_stores
-from bench.load import Load
+from bench.load import CHECK, Load, documented
 from bench.machine import CannotMeasure, two_cores
 from bench.report import RESULTS, Figure, Row, Run, printed, write
 from bench.servers import Server, Servers
+from bench.signing import signing_us
 
 ROUNDS = 3
 WARM_UP = 1
@@ -29,6 +30,9 @@ CACHED = 500
 NGINX = "nginx `return 204`"
 BARE = "bare ASGI app"
 CACHED_CHECK = f"check, cached ({CACHED} sessions)"
+VIROLA = "Virola's status, cached"
+PULSE = "Pulse's session, cached"
+CARGO_EXTRA = "CargoExtra's check, a new token each time"
 UNCACHED_FEW = f"check, uncached, {FEW:,} sessions stored"
 UNCACHED_MANY = f"check, uncached, {MANY:,} sessions stored"
 UNCACHED_USER = f"check, its user uncached too, {MANY:,} sessions stored"
@@ -41,6 +45,7 @@ class Arm:
     name: str
     server: Server
     sessions: int
+    head: str = CHECK
 
 
 def main() -> None:
@@ -70,9 +75,10 @@ def measure() -> tuple[list[Row], list[Figure]]:
         say(f"Building the stores: {FEW:,} and {MANY:,} sessions")
         few, many = build_stores(folder)
         starts, memory = cold_starts(servers, few)
+        signing = signing_us(few, server_core)
         rows = loaded(servers, few, many, load)
     return rows, [
-        *ratios(rows),
+        *ratios(rows, signing),
         Figure("cold start to the first 200", starts, 0.9, " s"),
         Figure("resident memory, idle", memory, 70, " MiB"),
     ]
@@ -93,10 +99,14 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
     """All servers run from the beginning to the end; they are asked in turns."""
     with ExitStack() as running:
         start = running.enter_context
+        cached = start(servers.sidecar("cached", few))
         arms = [
             Arm(NGINX, start(servers.nginx()), CACHED),
             Arm(BARE, start(servers.bare()), CACHED),
-            Arm(CACHED_CHECK, start(servers.sidecar("cached", few)), CACHED),
+            Arm(CACHED_CHECK, cached, CACHED),
+            Arm(VIROLA, cached, CACHED, documented("/api/v1/status")),
+            Arm(PULSE, cached, CACHED, documented("/auth/session")),
+            Arm(CARGO_EXTRA, cached, CACHED, documented("/api/v1/user/check")),
             Arm(UNCACHED_FEW, start(servers.sidecar("few", few, "bench.uncached")), FEW),
             Arm(UNCACHED_MANY, start(servers.sidecar("many", many, "bench.uncached")), MANY),
             Arm(UNCACHED_USER, start(servers.sidecar("user", many, "bench.forgetful")), MANY),
@@ -111,9 +121,9 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
 
 def run(arm: Arm, load: Load) -> Run:
     """One server under load, when it has warmed up."""
-    load.run(arm.server.port, sessions=arm.sessions, seconds=WARM_UP)
+    load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=WARM_UP)
     before = arm.server.cpu_seconds()
-    seen = load.run(arm.server.port, sessions=arm.sessions, seconds=SECONDS)
+    seen = load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=SECONDS)
     cpu = arm.server.cpu_seconds() - before
     return Run(
         cpu_us=cpu / seen.requests * 1e6,
@@ -124,11 +134,16 @@ def run(arm: Arm, load: Load) -> Run:
     )
 
 
-def ratios(rows: list[Row]) -> list[Figure]:
-    """What costs how many times as much as what."""
+def ratios(rows: list[Row], signing: float) -> list[Figure]:
+    """What costs how many times as much as what. `signing`: CPU microseconds to sign a token."""
     cpu = {row.name: row.median.cpu_us for row in rows}
     return [
         Figure("cached ÷ bare", cpu[CACHED_CHECK] / cpu[BARE], 2.5),
+        Figure("Virola ÷ bare", cpu[VIROLA] / cpu[BARE], 4),
+        Figure("Pulse ÷ bare", cpu[PULSE] / cpu[BARE], 4),
+        Figure(
+            f"(CargoExtra less {signing:.0f} µs to sign) ÷ bare", (cpu[CARGO_EXTRA] - signing) / cpu[BARE], 4
+        ),
         Figure(f"uncached ({FEW:,}) ÷ bare", cpu[UNCACHED_FEW] / cpu[BARE], 5),
         Figure(f"uncached, {MANY:,} ÷ {FEW:,} sessions", cpu[UNCACHED_MANY] / cpu[UNCACHED_FEW], 1.3),
     ]

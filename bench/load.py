@@ -16,21 +16,29 @@ PATHS = 200
 
 _SCRIPT = Path(__file__).with_name("check.lua")
 
-# As `%` and Lua's `format` both read it: a path, a query that is new each time, the client, the session.
-_HEAD = "\r\n".join(
+# As `%` and Lua's `format` both read them: a path, a query that is new each time, the client, the session.
+_REST = (
+    "X-Forwarded-For: 10.20.30.%d",
+    f"Cookie: theme=dark; _ga=GA1.2.1234567890.1700000000; __Host-sidecar={SECRET}",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Sec-Fetch-Mode: navigate",
+    "",
+    "",
+)
+CHECK = "\r\n".join(
     (
         "GET /check/nginx HTTP/1.1",
         "Host: sidecar.internal:9000",
         "X-Original-URL: https://app.example.com/projects/%d/board?view=week&n=%d",
         "X-Original-Method: GET",
-        "X-Forwarded-For: 10.20.30.%d",
-        f"Cookie: theme=dark; _ga=GA1.2.1234567890.1700000000; __Host-sidecar={SECRET}",
-        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        "Sec-Fetch-Mode: navigate",
-        "",
-        "",
+        *_REST,
     )
 )
+
+
+def documented(path: str) -> str:
+    """A request to a product's endpoint with the same session; the query means nothing there."""
+    return "\r\n".join((f"GET {path}?project=%d&n=%d HTTP/1.1", "Host: sidecar.internal:9000", *_REST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,12 @@ class Load:
         self._wrk = program("wrk")
         self._runs = 0
 
-    def run(self, port: int, *, sessions: int, seconds: int) -> Seen:
-        """Asks for so long, for `sessions` sessions in random order. Raises CannotMeasure."""
+    def run(self, port: int, head: str, *, sessions: int, seconds: int) -> Seen:
+        """Sends this head for so long, for `sessions` sessions in random order. Raises CannotMeasure."""
         self._runs += 1
         options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
         script = [f"--script={_SCRIPT}", f"http://127.0.0.1:{port}", "--"]
-        arguments = [_HEAD, sessions, USERS, PATHS, self._runs]
+        arguments = [head, sessions, USERS, PATHS, self._runs]
         with on_core(self._core):
             finished = subprocess.run(
                 [self._wrk, *options, *script, *map(str, arguments)],
@@ -87,7 +95,7 @@ def is_allowed(port: int) -> bool:
     """Whether a check with a live session is answered 200; False where nobody answers."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall((_HEAD % (1, 1, 1, 1)).encode("ascii"))
+            connection.sendall((CHECK % (1, 1, 1, 1)).encode("ascii"))
             return connection.recv(4096).startswith(b"HTTP/1.1 2")
     except OSError:
         return False

@@ -36,8 +36,8 @@ http {{
 }}
 """
 
-# The sessions' use was noted when the store was built, and is not noted again while the bench runs: that is
-# one write a minute and session, however many checks there are.
+# Requests are counted, and never too many. The sessions' use was noted when the store was built, and is not
+# noted again while the bench runs: that is one write a minute and session, however many checks there are.
 _SIDECAR = """
 [server]
 listen = "127.0.0.1:{port}"
@@ -47,6 +47,8 @@ url = "{store}"
 [session]
 cookie_name = "__Host-sidecar"
 touch_interval = "30m"
+[limits]
+checks = "1000000000/hour"
 """
 
 
