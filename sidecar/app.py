@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
@@ -50,6 +51,7 @@ from sidecar.web.documented import Desk, DocumentedChecks, with_cors
 from sidecar.web.entrance import ASGIApp, Entrance
 from sidecar.web.forms import CrossSiteGuard, OwnOrigins
 from sidecar.web.login import LoginPages
+from sidecar.web.openapi import openapi_document
 from sidecar.web.pages import Pages
 from sidecar.web.site import site
 from sidecar.web.tokens import token_routes
@@ -104,8 +106,13 @@ class Application:
     def __init__(self, parts: Services) -> None:
         self.is_draining = False
         self._parts = parts
-        self.auth = _auth_listener(parts)
-        self.admin: ASGIApp = admin_app(parts.metrics.registry, parts.store, lambda: self.is_draining)
+        self.auth, dialects = _auth_listener(parts)
+        self.admin: ASGIApp = admin_app(
+            parts.metrics.registry,
+            parts.store,
+            lambda: self.is_draining,
+            partial(openapi_document, dialects, parts.settings),
+        )
         parts.metrics.config_loaded.set(1)
         parts.metrics.config_loaded_at.set(parts.clock.now())
 
@@ -132,7 +139,8 @@ class Application:
         )
 
 
-def _auth_listener(parts: Services) -> Entrance:
+def _auth_listener(parts: Services) -> tuple[Entrance, list[Dialect]]:
+    """What listens, and the products whose endpoints are among it."""
     settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
     limits = RequestLimits(settings.limits, clock, metrics)
     sign_in = SignIn(store.users, parts.passwords, limits, metrics)
@@ -173,8 +181,6 @@ def _auth_listener(parts: Services) -> Entrance:
         sign_in=sign_in,
         sessions=parts.sessions,
         session_store=store.sessions,
-        api_keys=store.api_keys,
-        users=users,
         tokens=RememberedTokens(parts.revocations, metrics),
         revocations=parts.revocations,
         usage=usage,
@@ -205,19 +211,19 @@ def _auth_listener(parts: Services) -> Entrance:
         limits=limits,
         own_origins=OwnOrigins(settings.login.public_url, settings.checks.allowed_origins),
     )
-    documented = DocumentedChecks(_dialects(parts, visits, users, usage, limits), desk, metrics)
-    return Entrance(
+    dialects = _dialects(parts, visits, usage, limits)
+    documented = DocumentedChecks(dialects, desk, metrics)
+    entrance = Entrance(
         checks,
         with_cors(documented, settings.checks.allowed_origins),
         documented.serves,
         site([*login.routes(), *token_routes(parts.keys)], pages),
         metrics,
     )
+    return entrance, dialects
 
 
-def _dialects(
-    parts: Services, visits: Visits, users: Users, usage: UsageRecorder, limits: RequestLimits
-) -> list[Dialect]:
+def _dialects(parts: Services, visits: Visits, usage: UsageRecorder, limits: RequestLimits) -> list[Dialect]:
     """Those that are enabled."""
     settings = parts.settings
     checks = settings.checks
@@ -232,8 +238,8 @@ def _dialects(
     )
     all_of_them: list[tuple[bool, Dialect]] = [
         (checks.cargo_extra.enabled, CargoExtra(visits, settings.session)),
-        (checks.compass.enabled, Compass(visits, users, checks.compass.roles)),
-        (checks.pulse.enabled, Pulse(visits, users)),
+        (checks.compass.enabled, Compass(visits, checks.compass.roles)),
+        (checks.pulse.enabled, Pulse(visits)),
         (checks.virola.enabled, Virola(visits, settings.session)),
         (checks.authing.enabled, authing),
     ]

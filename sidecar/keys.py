@@ -30,7 +30,6 @@ MANAGEMENT_LIFETIME = 7200
 _RSA_BITS = 2048
 _SYMMETRIC = "HS256"
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_NOT_IN_PLAIN_BASE64 = re.compile(r"[>?~\x7f]")
 _REQUIRED = ("iss", "sub", "aud", "iat", "exp", "jti")
 
 
@@ -103,7 +102,10 @@ class _PlainEncoder(json.JSONEncoder):
 
     def encode(self, o: Any) -> str:
         """See JSONEncoder.encode."""
-        return _NOT_IN_PLAIN_BASE64.sub(lambda found: f"\\u{ord(found[0]):04x}", super().encode(o))
+        text = super().encode(o)
+        for character in ">?~\x7f":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        return text
 
 
 class KeyRing:

@@ -15,7 +15,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from sidecar.errors import RequestRefused
-from sidecar.records import Account, User, primary_account
+from sidecar.records import Account, ApiKey, Session, User, primary_account
 
 IPAddress = IPv4Address | IPv6Address
 HeaderLines = Sequence[tuple[bytes, bytes]]
@@ -241,10 +241,13 @@ class Verified(NamedTuple):
     """An authenticator's answer: the credential is mine, and good.
 
     It is true until the identity's `expires_at`, while it is used at least every `idle_timeout`
-    seconds, and may be remembered for `cacheable` seconds.
+    seconds, and may be remembered for `cacheable` seconds. `user` is whose it is, as the store had them, and
+    `source` what the credential opens.
     """
 
     identity: Identity
+    user: User
+    source: Session | ApiKey | None = None
     usage: Usage | None = None
     idle_timeout: float = inf
     cacheable: float = inf

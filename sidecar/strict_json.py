@@ -7,6 +7,9 @@ from typing import Any
 
 from sidecar.errors import InvalidValue
 
+DEEPEST = 64
+"""Levels of nesting. Whoever works on a value level by level never comes to the end of Python's stack."""
+
 
 def read_object(text: bytes) -> dict[str, Any]:
     """The object that the text is. Raises InvalidValue, whose message says nothing of what was in it.
@@ -16,6 +19,7 @@ def read_object(text: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_members)
+        _refuse_deeper(value, DEEPEST)
         # What is no JSON, or no Unicode, cannot be written again.
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
@@ -30,3 +34,12 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("a member is there twice")
     return members
+
+
+def _refuse_deeper(value: object, levels: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if not levels:
+        raise ValueError("it is nested too deeply")
+    for each in value.values() if isinstance(value, dict) else value:
+        _refuse_deeper(each, levels - 1)

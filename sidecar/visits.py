@@ -10,11 +10,11 @@ import structlog
 from sidecar.authentication import Authentication
 from sidecar.caching import RememberedTokens
 from sidecar.cookies import SessionCookie
-from sidecar.credentials import id_of_secret, in_cookie
-from sidecar.errors import CredentialRefused
+from sidecar.credentials import in_cookie
+from sidecar.errors import CredentialRefused, InvalidToken
 from sidecar.model import Credential, Form, Headers, Identity, IPAddress, Reason, Rejected, Verified
-from sidecar.ports import ApiKeyStore, Clock, CookieReader, SessionStore, Users
-from sidecar.records import SignedToken, User
+from sidecar.ports import Clock, CookieReader, SessionStore
+from sidecar.records import ApiKey, Session, SignedToken, User
 from sidecar.revocation import Revocations
 from sidecar.sessions import NewSession, Sessions
 from sidecar.sign_in import SignIn
@@ -53,8 +53,6 @@ class Visits:
     sign_in: SignIn
     sessions: Sessions
     session_store: SessionStore
-    api_keys: ApiKeyStore
-    users: Users
     tokens: RememberedTokens
     revocations: Revocations
     usage: UsageRecorder
@@ -72,16 +70,15 @@ class Visits:
         known = await self.authentication.identify(credential, names, client, self.clock.now())
         return known if isinstance(known, Rejected) else Visitor(known.verified, credential)
 
-    async def in_browser(self, headers: Headers, *cookies: bytes) -> Visitor | None:
-        """Who is signed in with the session's cookie, or with one of these names that holds the same secret.
+    async def in_browser(self, headers: Headers, cookie: bytes = b"") -> Visitor | None:
+        """Who is signed in with the session's cookie, or with the cookie of this name, which holds the same.
 
         Also where no rule may accept it; a cookie that cannot be read is nobody's. Raises StoreUnavailable.
         """
         try:
-            found = [in_cookie(headers, name) for name in (*cookies, self.cookie.name)]
+            credential = in_cookie(headers, cookie or self.cookie.name)
         except CredentialRefused:
             return None
-        credential = next(filter(None, found), None)
         if credential is None:
             return None
         await self.revocations.look()
@@ -98,9 +95,9 @@ class Visits:
         return (self.cookie.keep(visitor.credential.value, visitor.identity.expires_at, now),)
 
     async def begin(
-        self, name: str, password: str, client: IPAddress, before: Visitor | None
+        self, name: str, password: str, client: IPAddress, *before: Visitor | None
     ) -> SignedIn | Rejected:
-        """Signs in by name and password. `before`: who was signed in with the browser's cookie so far.
+        """Signs in by name and password. `before`: who was signed in with the browser's cookies so far.
 
         Raises Throttled, Overloaded, StoreUnavailable.
         """
@@ -117,8 +114,8 @@ class Visits:
             await self.session_store.revoke([begun.session.id])
             return Rejected(Reason.UNKNOWN_SESSION)
         # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
-        if before is not None:
-            await self.end(before)
+        for visitor in {each.identity.session_id: each for each in before if each is not None}.values():
+            await self.end(visitor)
         self.metrics.sessions_created.inc()
         session = begun.session
         cookie = self.cookie.keep(begun.secret.encode("ascii"), session.expires_at, session.created_at)
@@ -131,11 +128,8 @@ class Visits:
         self.metrics.sessions_revoked.labels("signed_out").inc()
         log.info("sign_out", user_id=visitor.identity.user_id)
 
-    async def token(self, visitor: Visitor) -> str | None:
-        """What opens as much as the visitor's credential: a bearer itself; for a cookie, a session token.
-
-        None where the session has just ended.
-        """
+    async def token(self, visitor: Visitor) -> str:
+        """What opens as much as the visitor's credential: a bearer itself; for a cookie, a session token."""
         if visitor.credential.form is not Form.COOKIE:
             return visitor.credential.value.decode("ascii")
         identity = visitor.identity
@@ -143,27 +137,16 @@ class Visits:
         if token is None:
             generation = self.revocations.generation
             token = await self.refreshed(visitor)
-            if token is None:
-                return None
             self.tokens.put(identity.session_id, token, generation)
         return token.text
 
-    async def refreshed(self, visitor: Visitor) -> SignedToken | None:
-        """A new token of the visitor's session; of an API key, the key itself, which nothing replaces.
-
-        None where the session or the key has just ended.
-        """
-        session_id = visitor.identity.session_id
-        if not session_id:
-            return await self._key(visitor.credential)
-        session = await self.session_store.find(session_id)
-        user = None if session is None else await self.users.find(session.user_id)
-        if session is None or user is None:
-            return None
-        return await self.sessions.token(session, user)
-
-    async def _key(self, credential: Credential) -> SignedToken | None:
-        key = await self.api_keys.find(id_of_secret(credential.value))
-        if key is None:
-            return None
-        return SignedToken(credential.value.decode("ascii"), int(key.created_at), int(key.expires_at or 0))
+    async def refreshed(self, visitor: Visitor) -> SignedToken:
+        """A new token of the visitor's session; of an API key, the key itself, which nothing replaces."""
+        match visitor.verified.source:
+            case Session() as session:
+                return await self.sessions.token(session, visitor.verified.user)
+            case ApiKey(created_at=created_at, expires_at=expires_at):
+                key = visitor.credential.value.decode("ascii")
+                return SignedToken(key, int(created_at), int(expires_at or 0))
+            case None:
+                raise InvalidToken("nothing that a token could be signed for")

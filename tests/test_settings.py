@@ -11,9 +11,14 @@ import pytest
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
 from sidecar.authenticators.session import SessionAuthenticator
+from sidecar.checks.authing import Authing
+from sidecar.checks.cargo_extra import CargoExtra
+from sidecar.checks.compass import Compass
+from sidecar.checks.pulse import Pulse
+from sidecar.checks.virola import Virola
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, find_file, load, parse, warnings
-from sidecar.settings.checks import FORMS
+from sidecar.settings.checks import FORMS, PRODUCT_PATHS
 from sidecar.settings.model import Authenticators
 from sidecar.settings.reference import effective, reference
 from sidecar.settings.types import write_duration
@@ -159,6 +164,27 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             {"store": {"sessions_url": "redis://h"}},
             "store.sessions_url: a store of its own for sessions is reserved",
         ),
+        (
+            {"login": {"public_url": "https://a.com/auth"}},
+            "login.public_url: what is below /auth/ is answered by checks.pulse",
+        ),
+        (
+            {"login": {"public_url": "https://a.com/api/v3"}},
+            "login.public_url: what is below /api/v3/ is answered by checks.authing",
+        ),
+        ({"checks": {"allowed_origins": ["*"]}}, "checks.allowed_origins[0]: a URL is written in full"),
+        (
+            {"checks": {"allowed_origins": ["https://a.com/path"]}},
+            "checks.allowed_origins[0]: an origin is a scheme and a host",
+        ),
+        ({"checks": {"allowed_origins": [""]}}, "checks.allowed_origins[0]: an origin is a scheme"),
+        ({"checks": {"virolla": {}}}, "checks.virolla: there is no such key"),
+        ({"limits": {"checks": "0/minute"}}, "limits.checks: a rate is written like"),
+        (
+            {"limits": {"exempt_networks": ["10.0.0.1/8"]}},
+            "limits.exempt_networks[0]: 10.0.0.1/8 has host bits",
+        ),
+        ({"traffic_guard": {"deny_user_agents": [""]}}, "traffic_guard.deny_user_agents[0]: an empty name"),
         ({"login": {"public_url": "https://u@a.com"}}, "login.public_url: a URL here has no user name"),
         ({"authenticators": {"corp": {"type": "jwt"}}}, "authenticators.corp: there is no such key"),
         ({"rules": [{"credentials": ["basic"]}]}, "rules[0].credentials: none of its authenticators takes"),
@@ -192,6 +218,37 @@ def test_the_settings_know_which_forms_the_authenticators_take() -> None:
     built = (SessionAuthenticator, ApiKeyAuthenticator, BasicAuthenticator)
     assert {each.name: each.forms for each in built} == FORMS
     assert set(Authenticators.model_fields) == set(FORMS)
+
+
+def test_the_settings_know_below_which_paths_the_products_answer() -> None:
+    products = (CargoExtra, Compass, Pulse, Virola, Authing)
+    known = {each.name.replace("-", "_"): each.below for each in products}
+    assert {name: (below,) for name, below in PRODUCT_PATHS.items()} == known
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        {"public_url": "https://a.com/authentication"},
+        {"public_url": "https://a.com/api/v2"},
+        {"public_url": "https://a.com/auth/validate-session"},
+    ],
+    ids=str,
+)
+def test_pages_may_be_where_no_product_answers(login: dict[str, Any]) -> None:
+    others = {"pulse": {"enabled": False}, "compass": {"enabled": False}}
+    assert parse({"login": login, "checks": others}).login.public_url == login["public_url"]
+
+
+@pytest.mark.parametrize("name", ["cargo_extra", "cargo-extra"])
+def test_a_product_is_named_with_either_dash(name: str) -> None:
+    assert not parse({"checks": {name: {"enabled": False}}}).checks.cargo_extra.enabled
+
+
+def test_origins_are_compared_as_browsers_write_them() -> None:
+    given = ["https://App.Example.com:443/", "http://localhost:5173"]
+    origins = parse({"checks": {"allowed_origins": given}}).checks.allowed_origins
+    assert origins == ("https://app.example.com", "http://localhost:5173")
 
 
 @pytest.mark.parametrize(

@@ -35,4 +35,4 @@ class ApiKeyAuthenticator:
         if user is None or user.disabled:
             return Rejected(Reason.USER_DISABLED)
         identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=expires_at)
-        return Verified(identity, UsageRecorder.of_key(key))
+        return Verified(identity, user, key, UsageRecorder.of_key(key))

@@ -37,7 +37,7 @@ class BasicAuthenticator:
         )
         if isinstance(user, Rejected):
             return user
-        return Verified(Identity.of_user(user, self.name), cacheable=self._cache)
+        return Verified(Identity.of_user(user, self.name), user, cacheable=self._cache)
 
 
 def _name_and_password(value: bytes) -> tuple[str, str]:

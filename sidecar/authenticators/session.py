@@ -68,4 +68,4 @@ class SessionAuthenticator:
             return Rejected(Reason.USER_DISABLED)
         expires_at = min(session.expires_at, token_expires_at)
         identity = Identity.of_user(user, method, session_id=session.id, expires_at=expires_at)
-        return Verified(identity, usage, self._idle_timeout)
+        return Verified(identity, user, session, usage, self._idle_timeout)

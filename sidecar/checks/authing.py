@@ -6,6 +6,7 @@ they read it where the status is another. `apiCode` is the vendor's where it doc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import ClassVar
@@ -30,6 +31,9 @@ _API_CODES = {400: 2231, 401: 2020}
 _UNKNOWN_USER = 2004
 _UNKNOWN_APP = 2011
 _MESSAGES = {401: "The management token, or the signature of the request, is missing or not valid"}
+
+_MANAGEMENT_TOKEN = re.compile(rb"(?:bearer +)?(\S+)", re.IGNORECASE)
+"""What Authorization holds: some clients leave the scheme out."""
 
 _POOL = "sidecar"
 """The clients want to know their user pool, and repeat its id in a header: here there is one."""
@@ -84,7 +88,7 @@ class SessionQuestion(Wire):
 
     app_id: str = Field(min_length=1)
     user_id: str = Field(min_length=1)
-    options: Options = Options()
+    options: Options | None = None
 
 
 class SessionStatus(Wire):
@@ -196,7 +200,7 @@ class Authing(Dialect):
         app = await self._store.apps.find(asked.app_id)
         if app is None and asked.app_id not in self._rule_apps:
             raise _Unknown("There is no such app", _UNKNOWN_APP)
-        user = await self._find(asked.user_id, asked.options.user_id_type)
+        user = await self._find(asked.user_id, asked.options.user_id_type if asked.options else None)
         if user is None and not self._hide_unknown:
             raise _Unknown("There is no such user", _UNKNOWN_USER)
         active = False
@@ -212,8 +216,8 @@ class Authing(Dialect):
         if values[0].startswith(b"authing "):
             signature = read_signature(question.headers, _STATUS_PATH, read_object(question.body))
             return None if signature is None else await self._clients.by_signature(signature)
-        scheme, _, token = values[0].rpartition(b" ")
-        return await self._clients.by_token(token) if scheme.lower() in {b"", b"bearer"} else None
+        found = _MANAGEMENT_TOKEN.fullmatch(values[0])
+        return await self._clients.by_token(found[1]) if found else None
 
     async def _find(self, given: str, kind: UserIdType | None) -> User | None:
         """The user of whom this is the id, user name, e-mail, phone or external id, in this order."""

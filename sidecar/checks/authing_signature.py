@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.errors import RequestRefused
@@ -14,6 +14,10 @@ from sidecar.management import Signature
 from sidecar.model import Headers
 
 _AUTHORIZATION = re.compile(rb"authing ([^\s:]+):([A-Za-z0-9+/]{27}=)")
+_NONCE = re.compile(rb"[!-~]{1,128}")
+"""Without whitespace: what is signed does not tell one whitespace from another, or from none at the ends."""
+
+_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 _OWN_HEADERS = b"x-authing-"
 _METHOD, _VERSION = b"HMAC-SHA1", b"1.0"
 
@@ -30,14 +34,16 @@ def _read(headers: Headers, path: str, body: Mapping[str, Any]) -> Signature | N
     only = headers.only
     found = _AUTHORIZATION.fullmatch(only(b"authorization"))
     method, version = only(b"x-authing-signature-method"), only(b"x-authing-signature-version")
-    signed_at = _date(only(b"date"))
-    if found is None or signed_at is None or (method, version) != (_METHOD, _VERSION):
+    nonce, signed_at = only(b"x-authing-signature-nonce"), _date(only(b"date"))
+    if found is None or not _NONCE.fullmatch(nonce) or signed_at is None:
+        return None
+    if (method, version) != (_METHOD, _VERSION):
         return None
     return Signature(
         key_id=found[1].decode("latin-1"),
         digest=base64.b64decode(found[2]),
         text=signed_text(headers, path, body),
-        nonce=only(b"x-authing-signature-nonce"),
+        nonce=nonce,
         signed_at=signed_at,
     )
 
@@ -66,10 +72,8 @@ def _value_text(value: object) -> str:
 
 
 def _date(value: bytes) -> float | None:
-    """Seconds since the epoch of a date in HTTP's form (RFC 9110, 5.6.7)."""
-    text = value.decode("latin-1")
+    """Seconds since the epoch of a date in the form in which HTTP writes them (RFC 9110, 5.6.7)."""
     try:
-        moment = parsedate_to_datetime(text)
+        return datetime.strptime(value.decode("latin-1"), _DATE).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
-    return moment.timestamp() if text.endswith(" GMT") else None

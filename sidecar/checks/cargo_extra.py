@@ -11,13 +11,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, numeric_id, phrase
 from sidecar.cookies import Cookie
 from sidecar.credentials import in_authorization, in_cookie
 from sidecar.errors import EmptyCredential, QuestionRefused
-from sidecar.model import Credential, Form, Headers
+from sidecar.model import Credential, Form, Headers, Rejected
 from sidecar.settings import SessionSettings
-from sidecar.visits import Visits
+from sidecar.visits import Visitor, Visits
 
 _COOKIE = "customerToken"
 _OTHER_COOKIE = b"userToken"
@@ -54,6 +54,10 @@ class Error(Wire):
     message: str
 
 
+class _StaleCookie(QuestionRefused):
+    """Our cookie opens nothing any more. It is removed: it would hide a later sign-in elsewhere."""
+
+
 class CargoExtra(Dialect):
     """Answers as CargoExtra's gateway."""
 
@@ -83,19 +87,12 @@ class CargoExtra(Dialect):
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
         message = refusal.message or _MESSAGES.get(refusal.status) or phrase(refusal.status)
-        return Answer(Error(message=message), refusal.status)
+        cookies = (self._cookie.forget(),) if isinstance(refusal, _StaleCookie) else ()
+        return Answer(Error(message=message), refusal.status, cookies)
 
     async def _check(self, question: Question) -> Answer:
-        try:
-            credential = self._presented(question.headers)
-        except EmptyCredential:
-            raise QuestionRefused(400) from None
-        if credential is None:
-            raise QuestionRefused(401)
-        visitor = admitted(await self._visits.of(credential, question.client))
+        visitor = await self._visitor(question)
         token = await self._visits.refreshed(visitor)
-        if token is None:
-            raise QuestionRefused(401)
         cookies = list(await self._visits.note(visitor))
         identity = visitor.identity
         if identity.session_id:
@@ -118,10 +115,21 @@ class CargoExtra(Dialect):
         )
         return Answer(profile, cookies=cookies)
 
-    def _presented(self, headers: Headers) -> Credential | None:
-        return (
-            in_authorization(headers, frozenset({Form.BEARER}))
-            or in_cookie(headers, self._cookie.name, Form.BEARER)
-            or in_cookie(headers, _OTHER_COOKIE, Form.BEARER)
-            or in_cookie(headers, self._visits.cookie.name)
-        )
+    async def _visitor(self, question: Question) -> Visitor:
+        """Who asks. Raises QuestionRefused."""
+        headers = question.headers
+        try:
+            bearer = in_authorization(headers, frozenset({Form.BEARER}))
+            ours = None if bearer else in_cookie(headers, self._cookie.name, Form.BEARER)
+            credential = bearer or ours or self._other(headers)
+        except EmptyCredential:
+            raise QuestionRefused(400) from None
+        if credential is None:
+            raise QuestionRefused(401)
+        visitor = await self._visits.of(credential, question.client)
+        if isinstance(visitor, Rejected):
+            raise (_StaleCookie if ours else QuestionRefused)(401)
+        return visitor
+
+    def _other(self, headers: Headers) -> Credential | None:
+        return in_cookie(headers, _OTHER_COOKIE, Form.BEARER) or in_cookie(headers, self._visits.cookie.name)

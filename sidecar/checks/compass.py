@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
 from sidecar.credentials import in_authorization, in_cookie, read_credential
 from sidecar.errors import InvalidValue, QuestionRefused
 from sidecar.model import Credential, Form, Headers
 from sidecar.names import sign_in_key
-from sidecar.ports import Users
 from sidecar.records import User
 from sidecar.visits import Visits
 
@@ -22,16 +21,16 @@ _MESSAGES = {401: "Invalid or expired session token", 500: "Internal server erro
 class ClaimedUser(Wire):
     """The user object to validate: every member that is there must be the token's user's own."""
 
-    id: str | None = Field(None, alias="_id")
-    emails: str | list[str] | None = None
-    role: str | None = None
+    id: str = Field(default_factory=str, alias="_id")
+    emails: str | list[str] = Field(default_factory=str)
+    role: str = Field(default_factory=str)
 
 
 class Validation(Wire):
     """The user to validate with the bearer; or, from another client of the vendor, the token alone."""
 
-    user: ClaimedUser | None = None
-    token: str | None = None
+    user: ClaimedUser = Field(default_factory=ClaimedUser)
+    token: str = Field(default_factory=str)
 
 
 class ValidUser(Wire):
@@ -75,9 +74,8 @@ class Compass(Dialect):
     below = ("/auth/validate-session/",)
     error = Error
 
-    def __init__(self, visits: Visits, users: Users, roles: Sequence[str]) -> None:
+    def __init__(self, visits: Visits, roles: Sequence[str]) -> None:
         self._visits = visits
-        self._users = users
         self._roles = frozenset(roles)
         self.endpoints = (
             Endpoint(
@@ -101,26 +99,22 @@ class Compass(Dialect):
 
     async def _validate(self, question: Question) -> Answer:
         asked = question.read(Validation)
-        if asked.user is None and asked.token is None:
+        if not asked.model_fields_set:
             raise InvalidValue("it has neither a user nor a token")
-        credential = self._presented(question.headers, asked.token)
+        by_token = "token" in asked.model_fields_set
+        credential = self._presented(question.headers, asked.token if by_token else None)
         if credential is None:
             raise QuestionRefused(401)
         visitor = admitted(await self._visits.of(credential, question.client))
-        user = await self._users.find(numeric_id(visitor.identity))
-        if user is None:
-            raise QuestionRefused(401)
-        valid = _matching(user, asked.user or ClaimedUser())
+        user = visitor.verified.user
+        valid = _matching(user, asked.user)
         if valid is None:
             raise QuestionRefused(401)
         if self._roles and self._roles.isdisjoint(user.roles):
             raise QuestionRefused(403, "Requires another role")
         token = None
-        if asked.token is not None:
-            refreshed = await self._visits.refreshed(visitor)
-            if refreshed is None:
-                raise QuestionRefused(401)
-            token = refreshed.text
+        if by_token:
+            token = (await self._visits.refreshed(visitor)).text
         cookies = await self._visits.note(visitor)
         return Answer(Success(data=Validated(user=valid, token=token)), cookies=cookies)
 
@@ -141,11 +135,13 @@ def _matching(user: User, claimed: ClaimedUser) -> ValidUser | None:
     Of several addresses and roles, the one that was claimed is answered, as the store has it. Who has none
     has an empty one: what is answered here is true when it is claimed again.
     """
-    email = _claimed(user.emails or ("",), claimed.emails, sign_in_key)
-    role = _claimed(user.roles or ("",), claimed.role, str)
-    if email is None or role is None or claimed.id not in {None, str(user.id)}:
+    claims = claimed.model_dump(by_alias=False, exclude_unset=True)
+    user_id = _claimed((str(user.id),), claims.get("id"), str)
+    email = _claimed(user.emails or ("",), claims.get("emails"), sign_in_key)
+    role = _claimed(user.roles or ("",), claims.get("role"), str)
+    if user_id is None or email is None or role is None:
         return None
-    return ValidUser(id=str(user.id), emails=email, role=role)
+    return ValidUser(id=user_id, emails=email, role=role)
 
 
 def _claimed(owned: Sequence[str], claim: str | list[str] | None, key: Callable[[str], str]) -> str | None:

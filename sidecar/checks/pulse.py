@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from secrets import compare_digest
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
-from sidecar.credentials import id_of_secret, in_authorization, in_cookie, read_credential
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
+from sidecar.credentials import id_of_secret, in_authorization, in_cookie
 from sidecar.errors import InvalidValue, QuestionRefused
 from sidecar.model import Credential, Form, Headers, Rejected
-from sidecar.ports import Users
 from sidecar.records import Account, User, primary_account
-from sidecar.visits import Visits
+from sidecar.visits import Visitor, Visits
 
 _MESSAGES = {401: "Not authenticated"}
 _WRONG_LOGIN = "The credentials are wrong"
@@ -71,9 +69,8 @@ class Pulse(Dialect):
     below = ("/auth/",)
     error = Error
 
-    def __init__(self, visits: Visits, users: Users) -> None:
+    def __init__(self, visits: Visits) -> None:
         self._visits = visits
-        self._users = users
         self.endpoints = (
             Endpoint(
                 "GET",
@@ -107,7 +104,8 @@ class Pulse(Dialect):
         credential = self._presented(question.headers)
         if credential is None:
             raise QuestionRefused(401)
-        return await self._of(credential, question, question.headers.optional(b"x-account-id"))
+        visitor = admitted(await self._visits.of(credential, question.client))
+        return await self._answer(visitor, question.headers.optional(b"x-account-id"))
 
     async def _login(self, question: Question) -> Answer:
         match question.read(Login):
@@ -129,18 +127,17 @@ class Pulse(Dialect):
 
     async def _by_api_key(self, key_id: str, key: str, question: Question) -> Answer:
         self._visits.sign_in.count_attempt(question.client)
-        credential = read_credential(Form.API_KEY, key.encode("utf-8"))
-        if not compare_digest(id_of_secret(credential.value).encode(), key_id.encode("utf-8")):
+        credential = Credential(Form.API_KEY, key.encode("utf-8"))
+        if id_of_secret(credential.value) != key_id:
             raise QuestionRefused(401, _WRONG_LOGIN)
-        return await self._of(credential, question)
+        visitor = await self._visits.of(credential, question.client)
+        if isinstance(visitor, Rejected):
+            raise QuestionRefused(401, _WRONG_LOGIN)
+        return await self._answer(visitor)
 
-    async def _of(self, credential: Credential, question: Question, account: bytes | None = None) -> Answer:
-        """Whose credential it is, with the token that a client may go on with."""
-        visitor = admitted(await self._visits.of(credential, question.client))
-        user = await self._users.find(numeric_id(visitor.identity))
-        token = await self._visits.token(visitor)
-        if user is None or token is None:
-            raise QuestionRefused(401)
+    async def _answer(self, visitor: Visitor, account: bytes | None = None) -> Answer:
+        """Who it is, with the token that a client may go on with."""
+        user, token = visitor.verified.user, await self._visits.token(visitor)
         session = _user_session(user, token, _selected(user.accounts, account))
         return Answer(session, cookies=await self._visits.note(visitor))
 

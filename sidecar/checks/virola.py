@@ -11,13 +11,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, numeric_id, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, numeric_id, phrase
 from sidecar.cookies import Cookie
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
-from sidecar.errors import QuestionRefused
+from sidecar.errors import CredentialRefused, QuestionRefused
 from sidecar.model import Credential, Form, Headers, Rejected
 from sidecar.settings import SessionSettings
-from sidecar.visits import Visits
+from sidecar.visits import Visitor, Visits
 
 _COOKIE = "VirolaUserSessionId"
 _TEXTS = {401: "Wrong Bearer, please renew Web API Access Token"}
@@ -55,6 +55,10 @@ class Error(Wire):
 
     error_text: str
     http_status_code: int
+
+
+class _StaleCookie(QuestionRefused):
+    """The product's cookie opens nothing any more. It is removed: it would hide a later sign-in elsewhere."""
 
 
 class Virola(Dialect):
@@ -107,24 +111,23 @@ class Virola(Dialect):
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
         text = refusal.message or _TEXTS.get(refusal.status) or phrase(refusal.status)
-        return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status)
+        cookies = (self._cookie.forget(),) if isinstance(refusal, _StaleCookie) else ()
+        return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status, cookies)
 
     async def _status(self, question: Question) -> Answer:
-        credential = self._presented(question.headers)
-        if credential is None:
-            raise QuestionRefused(401)
-        visitor = admitted(await self._visits.of(credential, question.client))
+        visitor = await self._visitor(question)
         cookies = await self._visits.note(visitor)
         # An API key has an id as well, and no session.
-        session_id = visitor.identity.session_id or id_of_secret(credential.value)
+        session_id = visitor.identity.session_id or id_of_secret(visitor.credential.value)
         return Answer(
             Status(user_id=numeric_id(visitor.identity), user_session_id=session_id), cookies=cookies
         )
 
     async def _login(self, question: Question) -> Answer:
         login = question.read(Login)
-        before = await self._visits.in_browser(question.headers, self._cookie.name)
-        entered = await self._visits.begin(login.user_name, login.password, question.client, before)
+        names = (self._cookie.name, self._visits.cookie.name)
+        before = [await self._visits.in_browser(question.headers, name) for name in names]
+        entered = await self._visits.begin(login.user_name, login.password, question.client, *before)
         if isinstance(entered, Rejected):
             raise QuestionRefused(401, _WRONG_PASSWORD)
         session, secret = entered.begun.session, entered.begun.secret
@@ -135,18 +138,27 @@ class Virola(Dialect):
 
     async def _logout(self, question: Question) -> Answer:
         question.read(Empty)
-        credential = self._presented(question.headers)
-        if credential is None:
-            raise QuestionRefused(401, _NO_SESSION)
-        visitor = await self._visits.of(credential, question.client)
-        if isinstance(visitor, Rejected) or not visitor.identity.session_id:
+        visitor = await self._visitor(question, _NO_SESSION)
+        if not visitor.identity.session_id:
             raise QuestionRefused(401, _NO_SESSION)
         await self._visits.end(visitor)
         return Answer(Done(), cookies=(self._visits.cookie.forget(), self._cookie.forget()))
 
-    def _presented(self, headers: Headers) -> Credential | None:
-        return (
-            in_cookie(headers, self._cookie.name)
-            or in_cookie(headers, self._visits.cookie.name)
-            or in_authorization(headers, frozenset({Form.BEARER}))
+    async def _visitor(self, question: Question, text: str = "") -> Visitor:
+        """Who asks. Raises QuestionRefused (401) with this text."""
+        try:
+            own = in_cookie(question.headers, self._cookie.name)
+            credential = own or self._other(question.headers)
+        except CredentialRefused:
+            raise QuestionRefused(401, text) from None
+        if credential is None:
+            raise QuestionRefused(401, text)
+        visitor = await self._visits.of(credential, question.client)
+        if isinstance(visitor, Rejected):
+            raise (_StaleCookie if own else QuestionRefused)(401, text)
+        return visitor
+
+    def _other(self, headers: Headers) -> Credential | None:
+        return in_cookie(headers, self._visits.cookie.name) or in_authorization(
+            headers, frozenset({Form.BEARER})
         )

@@ -18,13 +18,33 @@ FORMS: Mapping[str, frozenset[Form]] = {
 }
 """The forms that each authenticator takes. They say so themselves, on a floor above: a test compares."""
 
+PRODUCT_PATHS: Mapping[str, str] = {
+    "cargo_extra": "/api/v1/user/",
+    "compass": "/auth/validate-session/",
+    "pulse": "/auth/",
+    "virola": "/api/v1/",
+    "authing": "/api/v3/",
+}
+"""Below which a product of [checks] answers everything. They say so themselves: a test compares."""
+
 
 def faults(settings: Settings) -> Iterator[Fault]:
     """What contradicts itself: the sidecar does not start with it."""
+    yield from _pages_among_products(settings)
     enabled = settings.authenticators.enabled()
     for position, rule in enumerate(settings.rules):
         yield from _not_enabled(position, rule, enabled)
         yield from _never_satisfied(position, rule, enabled)
+
+
+def _pages_among_products(settings: Settings) -> Iterator[Fault]:
+    page = f"{urlsplit(settings.login.public_url).path}/login"
+    for name, below in PRODUCT_PATHS.items():
+        if page.startswith(below) and getattr(settings.checks, name).enabled:
+            yield Fault(
+                "login.public_url",
+                f"what is below {below} is answered by checks.{name}: choose another path, or disable that",
+            )
 
 
 def _not_enabled(position: int, rule: RuleSettings, enabled: frozenset[str]) -> Iterator[Fault]:

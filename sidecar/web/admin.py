@@ -1,8 +1,10 @@
-"""For the operator alone, on a listener of its own: metrics and health."""
+"""For the operator alone, on a listener of its own: metrics, health, and what the endpoints are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -15,8 +17,17 @@ from sidecar.errors import StoreUnavailable
 from sidecar.ports import Store
 
 
-def admin_app(registry: CollectorRegistry, store: Store, is_draining: Callable[[], bool]) -> Starlette:
-    """`/metrics`, `/healthz` (it runs) and `/readyz` (it runs, the store answers, and it goes on)."""
+def admin_app(
+    registry: CollectorRegistry,
+    store: Store,
+    is_draining: Callable[[], bool],
+    describe: Callable[[], dict[str, Any]],
+) -> Starlette:
+    """`/metrics`, `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
+
+    And `/openapi.json`, which `describe` makes: once, when somebody asks.
+    """
+    description = cache(describe)
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -33,10 +44,14 @@ def admin_app(registry: CollectorRegistry, store: Store, is_draining: Callable[[
             return JSONResponse({"status": "store unavailable", "error": str(error)}, 503)
         return JSONResponse({"status": "ready"})
 
+    async def openapi(_request: Request) -> Response:
+        return JSONResponse(description())
+
     routes = [
         Route("/metrics", metrics, methods=["GET"]),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
     ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 from typing import NamedTuple
 
 import structlog
@@ -111,8 +112,6 @@ class DocumentedChecks:
             endpoint, question = await self._desk.admit(scope, receive, place)
             answer, status = await endpoint.respond(question), 200
             headers: HeaderLines = ()
-        except ClientDisconnect:
-            return  # nobody reads an answer
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -127,9 +126,11 @@ class DocumentedChecks:
         if path.startswith("//"):
             place = self._find("/" + path.lstrip("/"))
             return place if place is not None and place.dialect.merges_slashes else None
+        if path in self._places:
+            return self._places[path]
         # The longest prefix: one product's paths may lie below another's.
         prefix = max((each for each in self._below if path.startswith(each)), key=len, default="")
-        return self._places.get(path) or self._below.get(prefix)
+        return self._below.get(prefix)
 
 
 def refusal_of(error: Exception) -> QuestionRefused:
@@ -139,12 +140,12 @@ def refusal_of(error: Exception) -> QuestionRefused:
             return error
         case BodyTooLarge():
             return QuestionRefused(413)
-        case InvalidValue():
+        case InvalidValue() | ClientDisconnect():  # who has gone reads no answer
             return QuestionRefused(400, f"The body cannot be read: {error}")
         case CredentialRefused():
             return QuestionRefused(401)
-        case RequestRefused():
-            return QuestionRefused(400)
+        case RequestRefused(reason=reason):
+            return QuestionRefused(400, f"The request cannot be read: {reason}")
         case Throttled(retry_after=seconds):
             return QuestionRefused(429, retry_after=seconds)
         case StoreUnavailable() | Overloaded():
@@ -157,7 +158,7 @@ def _headers(refusal: QuestionRefused, answer: Answer, place: Place) -> HeaderLi
     """What HTTP wants beside a refusal (RFC 9110, 10.2.1, 10.2.3 and 11.6.1)."""
     lines = []
     if refusal.retry_after:
-        lines.append((b"retry-after", b"%d" % round(refusal.retry_after)))
+        lines.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
     if answer.status == HTTPStatus.UNAUTHORIZED:
         lines.append((b"www-authenticate", b'Bearer realm="sidecar"'))
     if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
