@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 from sidecar.model import Reason
 from sidecar.telemetry import Metrics
+from tests.running import Running
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,3 +49,18 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+async def test_every_product_is_documented_with_its_endpoints(sidecar: Running) -> None:
+    described = (await sidecar.ask("GET", "/openapi.json", listener="admin")).json["paths"]
+    endpoints = defaultdict(set)
+    for path, operations in described.items():
+        for method, operation in operations.items():
+            (product,) = operation["tags"]
+            endpoints[product].add(f"{method.upper()} {path}")
+
+    checks = text("docs/checks.md")
+    rows = re.findall(r"^\| \[([^]]+)\]\(#[a-z-]+\) \| ([^|]+) \|", checks, re.MULTILINE)
+    documented = [set(re.findall(r"`([A-Z]+ /[^`]+)`", row)) for _, row in rows]
+    assert sorted(map(sorted, documented)) == sorted(map(sorted, endpoints.values()))
+    assert {product for product, _ in rows} <= set(re.findall(r"^## (.+)$", checks, re.MULTILINE))

@@ -113,7 +113,7 @@ def _examples(listen: str, cookie: str) -> list[tuple[str, str]]:
     return [
         ("A request that is allowed (200)", _curl(listen, "/check/nginx", *_EXAMPLE, f"Cookie: {cookie}")),
         ("The same without a session is refused (401)", _curl(listen, "/check/nginx", *_EXAMPLE)),
-        ("The keys that tokens are verified with (200)", _curl(listen, "/.well-known/jwks.json")),
+        ("A product's session check (200)", _curl(listen, "/api/v1/status", f"Cookie: {cookie}")),
     ]
 
 

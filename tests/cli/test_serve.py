@@ -110,7 +110,8 @@ def test_the_first_start_shows_how_to_begin_on(tmp_path: Path, *, unix: bool) ->
         assert all(command.startswith("curl -si ") for command in commands)
         assert [status for status, _ in answers] == [200, 401, 200]
         assert "x-auth-user: admin" in answers[0][1]
-        assert json.loads(answers[2][1].split("\n\n")[1])["keys"]
+        status = json.loads(answers[2][1].split("\n\n")[1])
+        assert (status["httpStatusCode"], status["userId"]) == (200, 1)
         assert server.health().stdout == "healthy\n"
         assert (server.stop(), server.rest) == (0, "")
 
