@@ -118,6 +118,8 @@ class Dialect(ABC):
 
 def phrase(status: int) -> str:
     """What the status means, where a product has no words of its own for it (RFC 9110, 15)."""
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # Python changed its words for it in 3.13
+        return "Content Too Large"
     return HTTPStatus(status).phrase
 
 
