@@ -103,13 +103,17 @@ class QuestionRefused(SidecarError):
 
     `status` is the HTTP status that says what kind of refusal it is, also where the product answers
     everything with 200. `message` is for the caller; empty: the product's usual words for this status.
+    `retry_after` is in seconds; `cookies` are Set-Cookie values.
     """
 
-    def __init__(self, status: int, message: str = "", *, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, status: int, message: str = "", *, retry_after: float = 0.0, cookies: Sequence[bytes] = ()
+    ) -> None:
         super().__init__(f"{status} {message}".strip())
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.cookies = cookies
 
 
 class InvalidToken(SidecarError):

@@ -54,10 +54,6 @@ class Error(Wire):
     message: str
 
 
-class _StaleCookie(QuestionRefused):
-    """Our cookie opens nothing any more. It is removed: it would hide a later sign-in elsewhere."""
-
-
 class CargoExtra(Dialect):
     """Answers as CargoExtra's gateway."""
 
@@ -87,8 +83,7 @@ class CargoExtra(Dialect):
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
         message = refusal.message or _MESSAGES.get(refusal.status) or phrase(refusal.status)
-        cookies = (self._cookie.forget(),) if isinstance(refusal, _StaleCookie) else ()
-        return Answer(Error(message=message), refusal.status, cookies)
+        return Answer(Error(message=message), refusal.status)
 
     async def _check(self, question: Question) -> Answer:
         visitor = await self._visitor(question)
@@ -128,7 +123,8 @@ class CargoExtra(Dialect):
             raise QuestionRefused(401)
         visitor = await self._visits.of(credential, question.client)
         if isinstance(visitor, Rejected):
-            raise (_StaleCookie if ours else QuestionRefused)(401)
+            # A stale cookie would hide a later sign-in elsewhere.
+            raise QuestionRefused(401, cookies=(self._cookie.forget(),) if ours else ())
         return visitor
 
     def _other(self, headers: Headers) -> Credential | None:

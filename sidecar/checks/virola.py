@@ -57,10 +57,6 @@ class Error(Wire):
     http_status_code: int
 
 
-class _StaleCookie(QuestionRefused):
-    """The product's cookie opens nothing any more. It is removed: it would hide a later sign-in elsewhere."""
-
-
 class Virola(Dialect):
     """Answers as a Virola server."""
 
@@ -111,8 +107,7 @@ class Virola(Dialect):
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
         text = refusal.message or _TEXTS.get(refusal.status) or phrase(refusal.status)
-        cookies = (self._cookie.forget(),) if isinstance(refusal, _StaleCookie) else ()
-        return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status, cookies)
+        return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status)
 
     async def _status(self, question: Question) -> Answer:
         visitor = await self._visitor(question)
@@ -155,7 +150,8 @@ class Virola(Dialect):
             raise QuestionRefused(401, text)
         visitor = await self._visits.of(credential, question.client)
         if isinstance(visitor, Rejected):
-            raise (_StaleCookie if own else QuestionRefused)(401, text)
+            # A stale cookie would hide a later sign-in elsewhere.
+            raise QuestionRefused(401, text, cookies=(self._cookie.forget(),) if own else ())
         return visitor
 
     def _other(self, headers: Headers) -> Credential | None:
