@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
 from sidecar.credentials import in_authorization, in_cookie, read_credential
@@ -28,6 +28,8 @@ class ClaimedUser(Wire):
 
 class Validation(Wire):
     """The user to validate with the bearer; or, from another client of the vendor, the token alone."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["token"]}]})
 
     user: ClaimedUser = Field(default_factory=ClaimedUser)
     token: str = Field(default_factory=str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
@@ -48,10 +48,19 @@ class UserSession(Wire):
 class Login(Wire):
     """A sign-in by email and password, or by an API key's id and the key."""
 
-    email: str | None = None
-    password: str | None = None
-    api_key: str | None = None
-    api_secret: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["email", "password"], "properties": {"apiKey": False, "apiSecret": False}},
+                {"required": ["apiKey", "apiSecret"], "properties": {"email": False, "password": False}},
+            ]
+        }
+    )
+
+    email: str = Field(default_factory=str)
+    password: str = Field(default_factory=str)
+    api_key: str = Field(default_factory=str)
+    api_secret: str = Field(default_factory=str)
 
 
 class Error(Wire):
@@ -108,13 +117,14 @@ class Pulse(Dialect):
         return await self._answer(visitor, question.headers.optional(b"x-account-id"))
 
     async def _login(self, question: Question) -> Answer:
-        match question.read(Login):
-            case Login(email=str(email), password=str(password), api_key=None, api_secret=None):
-                return await self._by_password(email, password, question)
-            case Login(email=None, password=None, api_key=str(key_id), api_secret=str(key)):
-                return await self._by_api_key(key_id, key, question)
+        login = question.read(Login)
+        match sorted(login.model_fields_set):
+            case ["email", "password"]:
+                return await self._by_password(login.email, login.password, question)
+            case ["api_key", "api_secret"]:
+                return await self._by_api_key(login.api_key, login.api_secret, question)
             case _:
-                raise InvalidValue("it has neither email and password nor apiKey and apiSecret")
+                raise InvalidValue("it has neither email and password alone nor apiKey and apiSecret alone")
 
     async def _by_password(self, email: str, password: str, question: Question) -> Answer:
         before = await self._visits.in_browser(question.headers)

@@ -102,7 +102,8 @@ class Server(Section):
         description='Where the gateway and the browsers ask. Or "unix:/run/sidecar.sock" (mode 0660).',
     )
     admin_listen: ListenAddress = Field(
-        "127.0.0.1:9001", description="/metrics, /healthz and /readyz; these are never on the other listener."
+        "127.0.0.1:9001",
+        description="/metrics, /healthz, /readyz and /openapi.json: never on the other listener.",
     )
     trusted_proxies: TrustedProxies = Field(
         ("127.0.0.1/32", "::1/128", "unix"),

@@ -44,7 +44,7 @@ def test_prometheus_accepts_the_metrics(promtool: str, installation: Installatio
     assert (judged.returncode, judged.stdout, judged.stderr) == (0, b"", b"")
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/openapi.json"])
 def test_what_is_the_operators_is_not_on_the_auth_listener(installation: Installation, path: str) -> None:
     with installation.serving() as sidecar:
         assert ask(sidecar.admin, head("GET", path, "admin")).status == 200
