@@ -6,11 +6,12 @@ import asyncio
 import json
 
 import pytest
-from starlette.types import Message
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
 
-from sidecar.errors import InvalidValue
+from sidecar.errors import BodyTooLarge, InvalidValue
 from sidecar.records import UserChange
-from sidecar.web.bodies import read_body
+from sidecar.web.bodies import LONGEST, read_body
 from tests.conftest import Start
 from tests.running import Running
 
@@ -200,6 +201,49 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for() -> None:
 
     with pytest.raises(InvalidValue, match="did not arrive in time"):
         await read_body(receive, patience=0.0)
+
+
+def piece(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def arriving(pieces: list[Message]) -> Receive:
+    """What an application receives; nothing may be asked for beyond it."""
+    messages = iter(pieces)
+
+    async def receive() -> Message:
+        return next(messages)
+
+    return receive
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [piece(b"a=b", more=False)],
+        [piece(b"a=", more=True), piece(b"b", more=False)],
+        [piece(b"a=b", more=True), piece(b"", more=False)],
+        [{"type": "http.request", "body": b"a=b"}],
+    ],
+    ids=["at once", "in pieces", "with an empty one at its end", "as the shortest message"],
+)
+async def test_a_body_is_read_to_its_end(pieces: list[Message]) -> None:
+    assert await read_body(arriving(pieces)) == b"a=b"
+
+
+async def test_a_body_is_read_up_to_the_longest_and_no_further() -> None:
+    assert len(await read_body(arriving([piece(b"x" * LONGEST, more=False)]))) == LONGEST
+    too_long = [piece(b"x" * LONGEST, more=True), piece(b"x", more=True)]
+    with pytest.raises(BodyTooLarge):
+        await read_body(arriving(too_long))
+
+
+@pytest.mark.parametrize("before", [[], [piece(b"a=", more=True)]], ids=["none of it", "a part of it"])
+async def test_a_body_that_ends_in_the_middle_is_not_waited_for(before: list[Message]) -> None:
+    with pytest.raises(InvalidValue, match="ends in the middle"):
+        await read_body(arriving([*before, piece(b"", more=True)]))
+    with pytest.raises(ClientDisconnect):
+        await read_body(arriving([*before, {"type": "http.disconnect"}]))
 
 
 async def test_an_outage_is_no_wrong_password_and_clears_no_cookie(sidecar: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from sidecar.errors import RequestRefused
 from sidecar.hosts import read_host
@@ -80,7 +81,7 @@ def answer(decision: Decision, statuses: Statuses) -> CheckResponse:
         case Malformed(reason=reason):
             return _refusal(statuses.malformed, reason)
         case Limited(reason=reason, retry_after=seconds):
-            return _refusal(statuses.limited, reason, ((b"Retry-After", b"%d" % round(seconds)),))
+            return _refusal(statuses.limited, reason, ((b"Retry-After", b"%d" % ceil(seconds)),))
         case Unavailable(reason=reason):
             return _refusal(503, reason)
 

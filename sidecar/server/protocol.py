@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with limits on a request's head: its size, lines and time."""
+"""HTTP/1.1 as uvicorn speaks it with httptools, with limits on heads, and answers after the last byte."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class HeadLimitedProtocol(HttpToolsProtocol):
 
     Closes a connection whose head takes longer than `patience` seconds. httptools itself collects the lines
     of a head for as long as they come, and uvicorn waits for them as long.
+
+    Answers a client that has sent its last byte and still listens; uvicorn itself closes at once.
     """
 
     limit: int
@@ -60,6 +62,17 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._unfinished:  # never so where requests come whole
             self._judge_unfinished()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+        """The client has sent its last byte: whether the connection stays open, for answers that are owed."""
+        pending = self._pending()
+        if pending is None:
+            return False
+        pending.keep_alive = False
+        if pending.more_body:  # an application that reads it gets an empty piece, which is said to have more
+            pending.body = bytearray()
+            pending.message_event.set()
+        return True
 
     def _judge_unfinished(self) -> None:
         if self._unfinished > self.limit:

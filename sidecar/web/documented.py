@@ -61,7 +61,7 @@ class Desk:
     own_origins: OwnOrigins
 
     async def admit(self, scope: Scope, receive: Receive, place: Place) -> tuple[Endpoint, Question]:
-        """The endpoint that is asked, and the question with its body. Raises what `refusal_of` knows."""
+        """The endpoint that is asked, and the question with its body. Raises what `_refusal_of` knows."""
         if host_lines(scope) != 1:
             raise QuestionRefused(400, "A request names one host")
         headers = Headers(scope["headers"])
@@ -113,7 +113,7 @@ class DocumentedChecks:
             answer, status = await endpoint.respond(question), 200
             headers: HeaderLines = ()
         except Exception as error:
-            refusal = refusal_of(error)
+            refusal = _refusal_of(error)
             if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 log.exception("check_failed", dialect=place.dialect.name)
             answer, status = place.dialect.refuse(refusal), refusal.status
@@ -133,7 +133,7 @@ class DocumentedChecks:
         return self._below.get(prefix)
 
 
-def refusal_of(error: Exception) -> QuestionRefused:
+def _refusal_of(error: Exception) -> QuestionRefused:
     """Which refusal it is: an outage is none of the caller's, and a fault of ours tells nothing of itself."""
     match error:
         case QuestionRefused():
@@ -155,8 +155,8 @@ def refusal_of(error: Exception) -> QuestionRefused:
 
 
 def _headers(refusal: QuestionRefused, answer: Answer, place: Place) -> HeaderLines:
-    """What HTTP wants beside a refusal (RFC 9110, 10.2.1, 10.2.3 and 11.6.1)."""
-    lines = []
+    """The refusal's cookies, and what HTTP wants beside it (RFC 9110, 10.2.1, 10.2.3 and 11.6.1)."""
+    lines = [(b"set-cookie", cookie) for cookie in refusal.cookies]
     if refusal.retry_after:
         lines.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
     if answer.status == HTTPStatus.UNAUTHORIZED:

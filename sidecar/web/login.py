@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -127,7 +128,7 @@ class LoginPages:
         return self._with_csrf(request, "sign_in.html", values, status, headers, rd)
 
     def _throttled(self, request: Request, rd: str, name: str, throttled: Throttled) -> Response:
-        seconds = round(throttled.retry_after)
+        seconds = ceil(throttled.retry_after)
         error = f"{_SENTENCES[throttled.reason]} Try again {_in_words(seconds)}."
         return self._form(request, rd, name, error, 429, {"Retry-After": str(seconds)})
 

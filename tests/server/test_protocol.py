@@ -1,4 +1,4 @@
-"""The limits on a request's head, over a real socket."""
+"""The limits on a request's head, and how connections end, over a real socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import pytest
 import uvicorn
 
+from sidecar.errors import InvalidValue
 from sidecar.server.listeners import listening
 from sidecar.server.protocol import MOST_HEADERS, PATIENCE, head_limited
+from sidecar.web.bodies import read_body
 from sidecar.web.entrance import Receive, Scope, Send, respond
 
 LIMIT = 4096
@@ -46,6 +48,7 @@ class Connection:
 class Serving:
     """A server whose answers tell what it was sent: the length of the body, and the header lines."""
 
+    server: uvicorn.Server = field(init=False)
     port: int = 0
     asked: list[str] = field(default_factory=list)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,14 +63,20 @@ class Serving:
         if scope["path"] == "/at-once":  # as a check is: a body, if any, is left unread
             await respond(send, 200, b"")
             return
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            body += message["body"]
-            more = message["more_body"]
+        try:
+            body = await read_body(receive)
+        except InvalidValue as refused:
+            await respond(send, 400, str(refused).encode())
+            return
         names = b",".join(name for name, _ in scope["headers"])
         await respond(send, 200, b"%d bytes, %b" % (len(body), names))
+
+    async def has_done_everything(self) -> None:
+        """Returns when no connection is open and no request is being answered."""
+        state = self.server.server_state
+        async with asyncio.timeout(WATCHDOG):
+            while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn tells nobody
+                await asyncio.sleep(0)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -101,8 +110,9 @@ async def serving(patience: float = WATCHDOG) -> AsyncIterator[Serving]:
         ws="none",
         lifespan="off",
         log_config=None,
+        timeout_keep_alive=2 * WATCHDOG,  # what is closed here is not closed for being idle
     )
-    server = uvicorn.Server(config)
+    started.server = server = uvicorn.Server(config)
     with listening("127.0.0.1:0") as listener:
         started.port = listener.getsockname()[1]
         task = asyncio.create_task(server._serve([listener]))
@@ -241,6 +251,126 @@ async def test_a_body_that_came_with_its_head_leaves_the_connection_open(pieces:
         assert await connection.answer() == ""
         await connection.send(WHOLE)
         assert await connection.answer() == "0 bytes, x"
+
+
+# --- a client that sends no more, and listens ----------------------------------------------------
+
+
+POST = b"POST / HTTP/1.1\r\n"
+TRUNCATED = {
+    "none of it": POST + b"Content-Length: 3\r\n\r\n",
+    "a part of it": POST + b"Content-Length: 3\r\n\r\nab",
+    "no chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n",
+    "half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+    "a chunk and no last one": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+    "half of the trailers": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+}
+ENDS = "it ends in the middle"
+
+
+@pytest.mark.parametrize("request_", TRUNCATED.values(), ids=TRUNCATED)
+async def test_a_body_that_ends_in_the_middle_is_answered_and_the_connection_closed(request_: bytes) -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(request_)
+        connection.writer.write_eof()
+        assert await connection.answer() == ENDS
+        assert await connection.rest() == b""
+        await server.has_done_everything()
+
+
+@pytest.mark.parametrize("request_", TRUNCATED.values(), ids=TRUNCATED)
+async def test_so_is_one_that_ends_while_it_is_waited_for(request_: bytes) -> None:
+    async with serving() as server, server.connection() as connection, server.connection() as another:
+        await connection.send(request_)
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        await another.send(WHOLE)
+        assert await another.answer() == "0 bytes, x"
+        connection.writer.write_eof()
+        assert await connection.answer() == ENDS
+        assert await connection.rest() == b""
+
+
+async def test_who_waits_to_be_asked_for_the_body_may_decide_to_send_none() -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        asked = b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await connection.reader.readexactly(len(asked)) == asked
+        connection.writer.write_eof()
+        assert await connection.answer() == ENDS
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "bodies"),
+    [
+        (b"GET /slow HTTP/1.1\r\n\r\n", ["0 bytes, "]),
+        (b"POST /slow HTTP/1.1\r\nX: a\r\nContent-Length: 3\r\n\r\nab", [ENDS]),
+        (b"GET /slow HTTP/1.1\r\n\r\n" + WHOLE + WHOLE, ["0 bytes, ", "0 bytes, x", "0 bytes, x"]),
+        (b"GET /slow HTTP/1.1\r\n\r\n" + WHOLE[:-2], ["0 bytes, "]),
+        (b"GET /slow HTTP/1.1\r\n\r\n" + TRUNCATED["a part of it"], ["0 bytes, ", ENDS]),
+        (b"GET /slow HTTP/1.1\r\n\r\n" + TRUNCATED["half a chunk"], ["0 bytes, ", ENDS]),
+        (
+            b"GET /slow HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            ["0 bytes, connection,upgrade"],
+        ),
+    ],
+    ids=[
+        "a request",
+        "half a body",
+        "three requests",
+        "half a head after it",
+        "half a body after it",
+        "half a chunk after it",
+        "one that asked for an upgrade",
+    ],
+)
+async def test_what_is_owed_to_a_client_that_sends_no_more_is_answered(
+    sent: bytes, bodies: list[str]
+) -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(sent)
+        await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        connection.writer.write_eof()
+        async with server.connection() as another:  # whose answer comes when the end has been seen
+            await another.send(WHOLE)
+            assert await another.answer() == "0 bytes, x"
+        server.released.set()
+        assert [await connection.answer() for _ in bodies] == bodies
+        assert await connection.rest() == b""
+        await server.has_done_everything()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", WHOLE[:9], WHOLE[:-2]], ids=str)
+async def test_to_who_has_asked_nothing_nothing_is_owed(sent: bytes) -> None:
+    async with serving() as server:
+        async with server.connection() as new:
+            await new.send(sent)
+            new.writer.write_eof()
+            assert await new.rest() == b""
+        async with server.connection() as used:
+            await used.send(WHOLE)
+            await used.answer()
+            await used.send(sent)
+            used.writer.write_eof()
+            assert await used.rest() == b""
+        await server.has_done_everything()
+
+
+async def test_an_answer_that_waits_for_no_body_is_the_only_one() -> None:
+    async with serving() as server, server.connection() as connection:
+        await connection.send(ANNOUNCED + b"ab")
+        connection.writer.write_eof()
+        assert await connection.answer() == ""
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize("request_", [WHOLE, *TRUNCATED.values()], ids=["nothing", *TRUNCATED])
+async def test_of_a_client_that_is_gone_nothing_is_left(request_: bytes) -> None:
+    async with serving() as server:
+        async with server.connection() as connection:
+            await connection.send(request_)
+            await asyncio.wait_for(server.entered.wait(), WATCHDOG)
+        await server.has_done_everything()
 
 
 # --- what is no header ---------------------------------------------------------------------------
