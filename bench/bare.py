@@ -13,7 +13,7 @@ import uvloop
 from sidecar.server.listeners import listening
 from sidecar.server.process import server_config
 from sidecar.settings import Settings
-from sidecar.web.entrance import Receive, Scope, Send
+from sidecar.web.entrance import ASGIApp, Receive, Scope, Send
 
 # As many headers, and as long ones, as a check's answer has.
 _HEADERS = [
@@ -35,11 +35,11 @@ async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def main() -> None:
-    """Serves until SIGTERM."""
-    with listening(f"127.0.0.1:{sys.argv[1]}") as listener:
-        uvloop.run(uvicorn.Server(server_config(answer, Settings())).serve([listener]))
+async def serve(app: ASGIApp, port: str) -> None:
+    """Serves the application until SIGTERM."""
+    with listening(f"127.0.0.1:{port}") as listener:
+        await uvicorn.Server(server_config(app, Settings())).serve([listener])
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(serve(answer, sys.argv[1]))

@@ -93,10 +93,10 @@ class Servers:
             yield server
 
     @contextmanager
-    def bare(self) -> Iterator[Server]:
-        """An ASGI application that does nothing, on the product's uvicorn settings."""
+    def bare(self, module: str = "bench.bare", *arguments: str) -> Iterator[Server]:
+        """An ASGI application that does nothing, or little, on the product's uvicorn settings."""
         port = _free_port()
-        with self._running("bare", [sys.executable, "-m", "bench.bare", str(port)], port) as server:
+        with self._running(module, [sys.executable, "-m", module, str(port), *arguments], port) as server:
             yield server
 
     @contextmanager

@@ -1,35 +1,40 @@
-"""What it costs to sign a session token: the part of an answer that no design of ours makes cheaper."""
+"""The floor for an answer with a new token: the bare application, which signs one for each request.
+
+What it costs more than the bare one is what signing costs in a server: twice as much as in a loop that does
+nothing else, since the mathematics drives the rest out of the processor's caches.
+
+`python -m bench.signing PORT STORE`
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from pathlib import Path
+import sys
 
-from bench.data import SECRET, url
-from bench.machine import CannotMeasure, on_core
+import uvloop
+
+from bench.bare import answer, serve
+from bench.data import SECRET
 from sidecar.app import services
 from sidecar.credentials import id_of_secret
 from sidecar.settings import parse
-
-_TIMES = 2_000
-
-
-def signing_us(store: Path, core: int) -> float:
-    """CPU microseconds for one token, as the product signs it, on this core."""
-    with on_core(core):
-        return asyncio.run(_signing_us(store))
+from sidecar.web.entrance import Receive, Scope, Send
 
 
-async def _signing_us(store: Path) -> float:
-    async with services(parse({"store": {"url": url(store)}})) as parts:
+async def main() -> None:
+    """Serves until SIGTERM."""
+    async with services(parse({"store": {"url": sys.argv[2]}})) as parts:
         await parts.keys.start()
         session = await parts.store.sessions.find(id_of_secret((SECRET % 0).encode("ascii")))
-        user = None if session is None else await parts.store.users.find(session.user_id)
-        if session is None or user is None:
-            raise CannotMeasure("the store has no sessions")
-        await parts.sessions.token(session, user)
-        before = time.process_time()
-        for _ in range(_TIMES):
+        assert session is not None
+        user = await parts.store.users.find(session.user_id)
+        assert user is not None
+
+        async def sign_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
             await parts.sessions.token(session, user)
-        return (time.process_time() - before) / _TIMES * 1e6
+            await answer(scope, receive, send)
+
+        await serve(sign_and_answer, sys.argv[1])
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -216,7 +216,7 @@ def _auth_listener(parts: Services) -> tuple[Entrance, list[Dialect]]:
     entrance = Entrance(
         checks,
         with_cors(documented, settings.checks.allowed_origins),
-        documented.serves,
+        documented.find,
         site([*login.routes(), *token_routes(parts.keys)], pages),
         metrics,
     )

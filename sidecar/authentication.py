@@ -22,14 +22,10 @@ class Authentication:
         identity_headers: IdentityHeaders,
     ) -> None:
         self._authenticators = authenticators
+        self.names = frozenset(authenticators)
         self._cache = cache
         self._revocations = revocations
         self._identity_headers = identity_headers
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Of all authenticators."""
-        return frozenset(self._authenticators)
 
     async def identify(
         self, credential: Credential, among: Container[str], client: IPAddress, now: float

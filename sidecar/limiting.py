@@ -52,8 +52,9 @@ class BoundedStorage(Storage):
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Counts, in a window of `expiry` seconds that begins with its first count."""
-        window = self._windows.get(key)
-        if window is None:
+        try:
+            window = self._windows[key]
+        except KeyError:
             window = self._windows[key] = _Window(0, self._clock.now() + expiry)
         window.count += amount
         return window.count
@@ -90,7 +91,8 @@ class RequestLimits:
     """
 
     def __init__(self, settings: Limits, clock: Clock, metrics: Metrics) -> None:
-        self._windows = FixedWindowRateLimiter(BoundedStorage(clock))
+        self._storage = BoundedStorage(clock)
+        self._windows = FixedWindowRateLimiter(self._storage)
         self._checks: RateLimitItem = parse(str(settings.checks))
         self._attempts: RateLimitItem = parse(str(settings.login))
         self._failures = RateLimitItemPerSecond(settings.ban.failures, max(1, round(settings.ban.window)))
@@ -148,10 +150,13 @@ class RequestLimits:
                 self._windows.clear(self._failures, key)
 
     def _count(self, rate: RateLimitItem, scope: str, client: IPAddress) -> None:
-        key = self._counted_as(client)
-        if key and not self._windows.hit(rate, scope, key):
-            ends_at, _ = self._windows.get_window_stats(rate, scope, key)
-            self._refuse(scope, Reason.RATE_LIMITED, ends_at - self._clock.now())
+        client_key = self._counted_as(client)
+        if not client_key:
+            return
+        # As the library's limiter does it, without its keys for any storage: this is done at every request.
+        key = f"{scope}:{client_key}"
+        if self._storage.incr(key, rate.get_expiry()) > rate.amount:
+            self._refuse(scope, Reason.RATE_LIMITED, self._storage.get_expiry(key) - self._clock.now())
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pydantic import ConfigDict, Field
 
@@ -183,6 +184,7 @@ def _user_session(user: User, token: str, selected: Account | None) -> UserSessi
     )
 
 
+@lru_cache(maxsize=1024)
 def _account(account: Account) -> UserAccount:
     return UserAccount(
         account_id=account.id,
@@ -192,6 +194,7 @@ def _account(account: Account) -> UserAccount:
     )
 
 
+@lru_cache(maxsize=1024)
 def _iso(seconds: float) -> str:
     """ISO 8601 in UTC, as JavaScript's `toISOString` writes it."""
     return (

@@ -30,7 +30,7 @@ from sidecar.telemetry import Metrics
 from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies, address_of
 from sidecar.web.bodies import read_body
-from sidecar.web.entrance import ASGIApp, Receive, Scope, Send, host_lines, peer_of
+from sidecar.web.entrance import ASGIApp, Receive, Scope, Send, peer_of
 from sidecar.web.forms import OwnOrigins
 
 log = structlog.get_logger(__name__)
@@ -62,9 +62,9 @@ class Desk:
 
     async def admit(self, scope: Scope, receive: Receive, place: Place) -> tuple[Endpoint, Question]:
         """The endpoint that is asked, and the question with its body. Raises what `_refusal_of` knows."""
-        if host_lines(scope) != 1:
-            raise QuestionRefused(400, "A request names one host")
         headers = Headers(scope["headers"])
+        if len(headers.all(b"host")) != 1:
+            raise QuestionRefused(400, "A request names one host")
         client = address_of(headers, peer_of(scope), self.trusted, self.client_ip_hops)
         if self.traffic.denies(headers, client):
             raise QuestionRefused(403)
@@ -86,7 +86,7 @@ def _endpoint(place: Place, method: str) -> Endpoint:
 
 
 class DocumentedChecks:
-    """An ASGI application for the paths that it `serves`."""
+    """An ASGI application for the paths at which it can `find` a product."""
 
     def __init__(self, dialects: Iterable[Dialect], desk: Desk, metrics: Metrics) -> None:
         self._desk = desk
@@ -99,15 +99,9 @@ class DocumentedChecks:
                 place = self._places.setdefault(endpoint.path, Place(dialect, endpoint.path, {}))
                 place.methods[endpoint.method] = endpoint
 
-    def serves(self, path: str) -> bool:
-        """Whether this is a path of a product."""
-        return self._find(path) is not None
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGIApp."""
-        place = self._find(scope["path"])
-        assert place is not None  # noqa: S101 - what it does not serve never comes here
-        scope["route"] = place
+        """See ASGIApp. What `find` found is the scope's `route`."""
+        place: Place = scope["route"]
         try:
             endpoint, question = await self._desk.admit(scope, receive, place)
             answer, status = await endpoint.respond(question), 200
@@ -121,10 +115,10 @@ class DocumentedChecks:
         self._answered.inc((place.dialect.name, str(status)))
         await _send(send, answer, headers)
 
-    def _find(self, path: str) -> Place | None:
+    def find(self, path: str) -> Place | None:
         """The place of an endpoint, or one of those below which a product's clients may ask for more."""
         if path.startswith("//"):
-            place = self._find("/" + path.lstrip("/"))
+            place = self.find("/" + path.lstrip("/"))
             return place if place is not None and place.dialect.merges_slashes else None
         if path in self._places:
             return self._places[path]

@@ -31,13 +31,13 @@ class Entrance:
         self,
         checks: Mapping[str, Check],
         documented: ASGIApp,
-        is_documented: Callable[[str], bool],
+        find_documented: Callable[[str], object | None],
         pages: ASGIApp,
         metrics: Metrics,
     ) -> None:
         self._checks = checks
         self._documented = documented
-        self._is_documented = is_documented
+        self._find_documented = find_documented
         self._pages = pages
         self._metrics = metrics
         self._in_flight = 0
@@ -51,7 +51,8 @@ class Entrance:
         try:
             if check is not None:
                 self._count(scope["path"], scope["method"], await check.answer(scope, send))
-            elif self._is_documented(scope["path"]):
+            elif (route := self._find_documented(scope["path"])) is not None:
+                scope["route"] = route
                 await self._show(self._documented, scope, receive, send)
             else:
                 await self._show(self._page, scope, receive, send)
