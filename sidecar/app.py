@@ -33,7 +33,7 @@ from sidecar.management import ManagementClients
 from sidecar.passwords import Passwords
 from sidecar.pipeline import Pipeline
 from sidecar.policy import Policy
-from sidecar.ports import Authenticator, Clock, Store, Users
+from sidecar.ports import Authenticator, Clock, Store
 from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.sessions import Sessions
@@ -47,11 +47,12 @@ from sidecar.usage import UsageRecorder
 from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
 from sidecar.web.check import CheckEndpoint
-from sidecar.web.documented import Desk, DocumentedChecks, with_cors
+from sidecar.web.documented import Admission, DocumentedChecks
 from sidecar.web.entrance import ASGIApp, Entrance
-from sidecar.web.forms import CrossSiteGuard, OwnOrigins
+from sidecar.web.forms import CrossSiteGuard
 from sidecar.web.login import LoginPages
 from sidecar.web.openapi import openapi_document
+from sidecar.web.origins import OwnOrigins, with_cors
 from sidecar.web.pages import Pages
 from sidecar.web.site import site
 from sidecar.web.tokens import token_routes
@@ -106,12 +107,13 @@ class Application:
     def __init__(self, parts: Services) -> None:
         self.is_draining = False
         self._parts = parts
-        self.auth, dialects = _auth_listener(parts)
+        listener = _AuthListener(parts)
+        self.auth = listener.app()
         self.admin: ASGIApp = admin_app(
             parts.metrics.registry,
             parts.store,
             lambda: self.is_draining,
-            partial(openapi_document, dialects, parts.settings),
+            partial(openapi_document, listener.dialects, parts.settings),
         )
         parts.metrics.config_loaded.set(1)
         parts.metrics.config_loaded_at.set(parts.clock.now())
@@ -139,121 +141,149 @@ class Application:
         )
 
 
-def _auth_listener(parts: Services) -> tuple[Entrance, list[Dialect]]:
-    """What listens, and the products whose endpoints are among it."""
-    settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
-    limits = RequestLimits(settings.limits, clock, metrics)
-    sign_in = SignIn(store.users, parts.passwords, limits, metrics)
-    users = RememberedUsers(store.users, parts.revocations, metrics)
-    usage = UsageRecorder(store, settings.session.touch_interval)
-    identity_headers = IdentityHeaders(settings.identity_headers)
-    trusted = TrustedProxies(settings.server.trusted_proxies)
-    redirects = Redirects(settings.login.public_url, settings.login.allowed_redirects, settings.login.url)
-    cookie = SessionCookie(settings.session)
-    by_session = SessionAuthenticator(
-        sessions=store.sessions,
-        users=users,
-        keys=parts.keys,
-        usage=usage,
-        clock=clock,
-        idle_timeout=settings.session.idle_timeout,
-    )
-    authenticators = _authenticators(parts, by_session, users, sign_in)
-    authentication = Authentication(
-        authenticators, IdentityCache(parts.revocations, metrics), parts.revocations, identity_headers
-    )
-    pipeline = Pipeline(
-        trusted=trusted,
-        client_ip_hops=settings.server.client_ip_hops,
-        policy=Policy(settings.rules, {name: each.forms for name, each in authenticators.items()}),
-        authentication=authentication,
-        disabled_apps=DisabledApps(store.apps, parts.revocations),
-        revocations=parts.revocations,
-        usage=usage,
-        clock=clock,
-        identity_headers=identity_headers,
-        redirects=redirects,
-        cookie=cookie,
-    )
-    visits = Visits(
-        authentication=authentication,
-        by_session=by_session,
-        sign_in=sign_in,
-        sessions=parts.sessions,
-        session_store=store.sessions,
-        tokens=RememberedTokens(parts.revocations, metrics),
-        revocations=parts.revocations,
-        usage=usage,
-        cookie=cookie,
-        clock=clock,
-        metrics=metrics,
-    )
-    traffic = TrafficGuard(settings.traffic_guard)
-    pages = Pages(urlsplit(settings.login.public_url).path)
-    login = LoginPages(
-        pages=pages,
-        visits=visits,
-        cookie=cookie,
-        guard=CrossSiteGuard(settings.session, OwnOrigins(settings.login.public_url)),
-        traffic=traffic,
-        redirects=redirects,
-        trusted=trusted,
-        client_ip_hops=settings.server.client_ip_hops,
-    )
-    checks = {
-        f"/check/{name}": CheckEndpoint(gateway, pipeline, clock, metrics)
-        for name, gateway in GATEWAYS.items()
-    }
-    desk = Desk(
-        trusted=trusted,
-        client_ip_hops=settings.server.client_ip_hops,
-        traffic=traffic,
-        limits=limits,
-        own_origins=OwnOrigins(settings.login.public_url, settings.checks.allowed_origins),
-    )
-    dialects = _dialects(parts, visits, usage, limits)
-    documented = DocumentedChecks(dialects, desk, metrics)
-    entrance = Entrance(
-        checks,
-        with_cors(documented, settings.checks.allowed_origins),
-        documented.find,
-        site([*login.routes(), *token_routes(parts.keys)], pages),
-        metrics,
-    )
-    return entrance, dialects
+class _AuthListener:
+    """The parts behind the auth listener, each made once from those before it."""
+
+    def __init__(self, parts: Services) -> None:
+        settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
+        self._parts = parts
+        self.limits = RequestLimits(settings.limits, clock, metrics)
+        self.traffic = TrafficGuard(settings.traffic_guard)
+        self.usage = UsageRecorder(store, settings.session.touch_interval)
+        self.cookie = SessionCookie(settings.session)
+        self.trusted = TrustedProxies(settings.server.trusted_proxies)
+        self.redirects = Redirects(
+            settings.login.public_url, settings.login.allowed_redirects, settings.login.url
+        )
+        self.identity_headers = IdentityHeaders(settings.identity_headers)
+        self.users = RememberedUsers(store.users, parts.revocations, metrics)
+        self.sign_in = SignIn(store.users, parts.passwords, self.limits, metrics)
+        self.by_session = SessionAuthenticator(
+            sessions=store.sessions,
+            users=self.users,
+            keys=parts.keys,
+            usage=self.usage,
+            clock=clock,
+            idle_timeout=settings.session.idle_timeout,
+        )
+        self.authenticators = self._enabled_authenticators()
+        self.authentication = Authentication(
+            self.authenticators,
+            IdentityCache(parts.revocations, metrics),
+            parts.revocations,
+            self.identity_headers,
+        )
+        self.visits = self._visits()
+        self.dialects = _dialects(parts, self.visits, self.usage, self.limits)
+
+    def app(self) -> Entrance:
+        """All of it as one ASGI application."""
+        settings, metrics = self._parts.settings, self._parts.metrics
+        pipeline = self._pipeline()
+        checks = {
+            f"/check/{name}": CheckEndpoint(gateway, pipeline, self._parts.clock, metrics)
+            for name, gateway in GATEWAYS.items()
+        }
+        documented = DocumentedChecks(self.dialects, self._admission(), metrics)
+        pages = Pages(urlsplit(settings.login.public_url).path)
+        routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
+        return Entrance(
+            checks,
+            with_cors(documented, settings.checks.allowed_origins),
+            documented.find,
+            site(routes, pages),
+            metrics,
+        )
+
+    def _enabled_authenticators(self) -> dict[str, Authenticator]:
+        parts, settings = self._parts, self._parts.settings.authenticators
+        built: list[Authenticator] = [
+            self.by_session,
+            ApiKeyAuthenticator(parts.store.api_keys, self.users, parts.clock),
+            BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
+        ]
+        enabled = settings.enabled()
+        return {each.name: each for each in built if each.name in enabled}
+
+    def _visits(self) -> Visits:
+        parts = self._parts
+        return Visits(
+            authentication=self.authentication,
+            by_session=self.by_session,
+            sign_in=self.sign_in,
+            sessions=parts.sessions,
+            session_store=parts.store.sessions,
+            tokens=RememberedTokens(parts.revocations, parts.metrics),
+            revocations=parts.revocations,
+            usage=self.usage,
+            cookie=self.cookie,
+            clock=parts.clock,
+            metrics=parts.metrics,
+        )
+
+    def _pipeline(self) -> Pipeline:
+        parts, settings = self._parts, self._parts.settings
+        return Pipeline(
+            trusted=self.trusted,
+            client_ip_hops=settings.server.client_ip_hops,
+            policy=Policy(settings.rules, {name: each.forms for name, each in self.authenticators.items()}),
+            authentication=self.authentication,
+            disabled_apps=DisabledApps(parts.store.apps, parts.revocations),
+            revocations=parts.revocations,
+            usage=self.usage,
+            clock=parts.clock,
+            identity_headers=self.identity_headers,
+            redirects=self.redirects,
+            cookie=self.cookie,
+        )
+
+    def _admission(self) -> Admission:
+        settings = self._parts.settings
+        return Admission(
+            trusted=self.trusted,
+            client_ip_hops=settings.server.client_ip_hops,
+            traffic=self.traffic,
+            limits=self.limits,
+            own_origins=OwnOrigins(settings.login.public_url, settings.checks.allowed_origins),
+        )
+
+    def _login_pages(self, pages: Pages) -> LoginPages:
+        settings = self._parts.settings
+        return LoginPages(
+            pages=pages,
+            visits=self.visits,
+            cookie=self.cookie,
+            guard=CrossSiteGuard(settings.session, OwnOrigins(settings.login.public_url)),
+            traffic=self.traffic,
+            redirects=self.redirects,
+            trusted=self.trusted,
+            client_ip_hops=settings.server.client_ip_hops,
+        )
 
 
 def _dialects(parts: Services, visits: Visits, usage: UsageRecorder, limits: RequestLimits) -> list[Dialect]:
     """Those that are enabled."""
     settings = parts.settings
     checks = settings.checks
-    authing = Authing(
-        ManagementClients(parts.store, parts.keys, limits, usage, parts.clock),
-        parts.store,
-        usage,
-        parts.clock,
-        rule_apps=frozenset(rule.app for rule in settings.rules),
-        idle_timeout=settings.session.idle_timeout,
-        hide_unknown=checks.authing.hide_unknown,
-    )
-    all_of_them: list[tuple[bool, Dialect]] = [
-        (checks.cargo_extra.enabled, CargoExtra(visits, settings.session)),
-        (checks.compass.enabled, Compass(visits, checks.compass.roles)),
-        (checks.pulse.enabled, Pulse(visits)),
-        (checks.virola.enabled, Virola(visits, settings.session)),
-        (checks.authing.enabled, authing),
-    ]
-    return [dialect for enabled, dialect in all_of_them if enabled]
-
-
-def _authenticators(
-    parts: Services, by_session: SessionAuthenticator, users: Users, sign_in: SignIn
-) -> dict[str, Authenticator]:
-    settings = parts.settings.authenticators
-    built: list[Authenticator] = [
-        by_session,
-        ApiKeyAuthenticator(parts.store.api_keys, users, parts.clock),
-        BasicAuthenticator(sign_in, parts.revocations, settings.basic.cache),
-    ]
-    enabled = settings.enabled()
-    return {each.name: each for each in built if each.name in enabled}
+    dialects: list[Dialect] = []
+    if checks.cargo_extra.enabled:
+        dialects.append(CargoExtra(visits, settings.session))
+    if checks.compass.enabled:
+        dialects.append(Compass(visits, checks.compass.roles))
+    if checks.pulse.enabled:
+        dialects.append(Pulse(visits))
+    if checks.virola.enabled:
+        dialects.append(Virola(visits, settings.session))
+    if checks.authing.enabled:
+        dialects.append(
+            Authing(
+                ManagementClients(parts.store, parts.keys, limits, usage, parts.clock),
+                parts.store,
+                usage,
+                parts.clock,
+                rule_apps=frozenset(rule.app for rule in settings.rules),
+                idle_timeout=settings.session.idle_timeout,
+                hide_unknown=checks.authing.hide_unknown,
+            )
+        )
+    return dialects

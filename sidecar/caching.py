@@ -51,7 +51,7 @@ class IdentityCache:
 
     def __init__(self, revocations: Revocations, metrics: Metrics) -> None:
         self._revocations = revocations
-        self._entries: _Counted[Key, _Entry] = _Counted("identity", MOST_IDENTITIES, metrics)
+        self._entries: Counted[Key, _Entry] = Counted("identity", MOST_IDENTITIES, metrics)
 
     def get(self, authenticator: str, credential: Credential, now: float) -> Known | None:
         """What this authenticator found out about this credential, where it is still true."""
@@ -67,10 +67,10 @@ class IdentityCache:
         self, authenticator: str, credential: Credential, known: Known, now: float, generation: int
     ) -> None:
         """Remembers it. `generation`: that of the revocations before it was looked up."""
-        if len(credential.value) > LONGEST_CREDENTIAL:
-            return
         verified = known.verified
         until = min(verified.identity.expires_at, now + verified.cacheable)
+        if len(credential.value) > LONGEST_CREDENTIAL or until <= now:
+            return
         key = (authenticator, credential.form, credential.value)
         self._entries[key] = _Entry(known, generation, until)
 
@@ -94,7 +94,7 @@ class RememberedUsers:
     def __init__(self, users: Users, revocations: Revocations, metrics: Metrics) -> None:
         self._users = users
         self._revocations = revocations
-        self._entries: _Counted[int, tuple[User, int]] = _Counted("user", MOST_USERS, metrics)
+        self._entries: Counted[int, tuple[User, int]] = Counted("user", MOST_USERS, metrics)
 
     async def find(self, user_id: int) -> User | None:
         """The user with this id, by what the revocations' last look found. Raises StoreUnavailable."""
@@ -115,7 +115,7 @@ class RememberedTokens:
 
     def __init__(self, revocations: Revocations, metrics: Metrics) -> None:
         self._revocations = revocations
-        self._entries: _Counted[str, tuple[SignedToken, int]] = _Counted("token", MOST_TOKENS, metrics)
+        self._entries: Counted[str, tuple[SignedToken, int]] = Counted("token", MOST_TOKENS, metrics)
 
     def get(self, session_id: str, user_id: int | None, now: float) -> SignedToken | None:
         """A token of this session that has half of its life before it, and says what is still true."""
@@ -140,13 +140,31 @@ class SingleFlight(Generic[V]):
     def __init__(self) -> None:
         self._flights: dict[Hashable, asyncio.Task[V]] = {}
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether it is being asked now."""
+        return key in self._flights
+
     async def run(self, key: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> V:
         """What `ask` returns or raises, asked by whoever was first."""
+        flight = self.start(key, ask)
+        # Not asyncio.shield: from Python 3.14 on it logs what is raised to somebody who has gone.
+        await asyncio.wait((flight,))
+        return flight.result()
+
+    def start(self, key: Hashable, ask: Callable[[], Coroutine[None, None, V]]) -> asyncio.Task[V]:
+        """Begins to ask, unless it is being asked now; the task is not the caller's to cancel."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(ask())
             flight.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(flight)
+        return flight
+
+    async def close(self) -> None:
+        """Cancels all that is being asked, and returns when it has ended."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
 
     def _landed(self, key: Hashable, done: asyncio.Task[V]) -> None:
         del self._flights[key]
@@ -154,11 +172,13 @@ class SingleFlight(Generic[V]):
             done.exception()  # seen, also where everybody who asked has gone
 
 
-class _Counted(LRUCache[K, V]):
-    """A bounded cache that the metrics know."""
+class Counted(LRUCache[K, V]):
+    """A bounded cache that the metrics know. `most` entries; with `size_of`, what their sizes add up to."""
 
-    def __init__(self, name: str, most: int, metrics: Metrics) -> None:
-        super().__init__(most)
+    def __init__(
+        self, name: str, most: int, metrics: Metrics, size_of: Callable[[V], int] | None = None
+    ) -> None:
+        super().__init__(most, size_of)
         self._hit = (name, "hit")
         self._miss = (name, "miss")
         self._name = (name,)

@@ -8,17 +8,23 @@ SidecarError
 │   ├── NotFound             the named thing does not exist
 │   └── Conflict             the name is taken
 ├── InvalidValue             a name, key or value that is refused; nothing was changed
-│   └── BodyTooLarge         a request's body is longer than anything that is read
+│   └── BodyRefused          a request's body that cannot be read
+│       └── BodyTooLarge     it is longer than anything that is read
 ├── RequestRefused           a check that cannot be read; carries the Reason
 │   └── CredentialRefused    a credential that cannot be read; carries the Reason
 │       └── EmptyCredential  a credential's place is there, and nothing in it
 ├── QuestionRefused          a question at a product's endpoint; carries the HTTP status
 ├── InvalidToken             a token of ours that does not verify
+├── UpstreamUnavailable      another system cannot be asked now, or its answer cannot be read
+│   ├── UpstreamTimeout      its whole answer was not there in time
+│   └── UpstreamNotAsked     it failed a moment ago, or too many are waiting for it
+├── UpstreamThrottled        another system wants to be left alone; carries the seconds to wait
 ├── Overloaded               the bounded queue of a costly job is full
 ├── Throttled                too many attempts; carries the seconds to wait
 └── ListenerError            an address that cannot be listened on
 
-An outage (`StoreUnavailable`, `Overloaded`) is never turned into a refusal, nor the other way round.
+An outage (`StoreUnavailable`, `UpstreamUnavailable`, `Overloaded`) is never turned into a refusal, nor the
+other way round.
 """
 
 from __future__ import annotations
@@ -78,7 +84,11 @@ class InvalidValue(SidecarError, ValueError):
     """A value that is refused; the message says which and why, and nothing was changed."""
 
 
-class BodyTooLarge(InvalidValue):
+class BodyRefused(InvalidValue):
+    """A request's body cannot be read; the message quotes nothing of it."""
+
+
+class BodyTooLarge(BodyRefused):
     """A request's body is longer than anything that is read."""
 
 
@@ -103,21 +113,51 @@ class QuestionRefused(SidecarError):
 
     `status` is the HTTP status that says what kind of refusal it is, also where the product answers
     everything with 200. `message` is for the caller; empty: the product's usual words for this status.
-    `retry_after` is in seconds; `cookies` are Set-Cookie values.
+    `reason` is for the log alone. `retry_after` is in seconds; `cookies` are Set-Cookie values.
     """
 
     def __init__(
-        self, status: int, message: str = "", *, retry_after: float = 0.0, cookies: Sequence[bytes] = ()
+        self,
+        status: int,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float = 0.0,
+        cookies: Sequence[bytes] = (),
     ) -> None:
         super().__init__(f"{status} {message}".strip())
         self.status = status
         self.message = message
+        self.reason = reason
         self.retry_after = retry_after
         self.cookies = cookies
 
 
 class InvalidToken(SidecarError):
     """A token that does not verify. The message names the rule that it breaks, never the token."""
+
+
+class UpstreamUnavailable(SidecarError):
+    """Another system cannot be asked now, or its answer cannot be read. An outage: 503, never 401.
+
+    The message names the system and the kind of fault, and nothing of what was sent or received.
+    """
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """Its whole answer was not there in time."""
+
+
+class UpstreamNotAsked(UpstreamUnavailable):
+    """It was not asked: it failed a moment ago, or too many are waiting for it."""
+
+
+class UpstreamThrottled(SidecarError):
+    """Another system wants to be left alone: wait `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Overloaded(SidecarError):

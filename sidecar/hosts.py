@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from sidecar.errors import InvalidValue, RequestRefused
@@ -30,6 +30,16 @@ def read_host(authority: bytes, scheme: str) -> Host:
     except (UnicodeDecodeError, InvalidValue):
         raise RequestRefused(Reason.BAD_HOST) from None
     return Host(name, port or DEFAULT_PORTS[scheme])
+
+
+def is_loopback(name: str) -> bool:
+    """Whether the host is this machine itself."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def origin_of(url: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
+import structlog
 from cachetools import TLRUCache, TTLCache
 from limits import RateLimitItem, parse
 from limits.limits import RateLimitItemPerSecond
@@ -21,6 +22,8 @@ from sidecar.ports import Clock
 from sidecar.settings import Limits
 from sidecar.telemetry import Metrics
 from sidecar.trust import client_network, contains
+
+log = structlog.get_logger(__name__)
 
 MOST_KEYS = 65_536
 """Users and clients that are counted at once; beyond that the oldest are forgotten."""
@@ -147,6 +150,7 @@ class RequestLimits:
             self._windows.hit(self._failures, key)
             if not self._windows.get_window_stats(self._failures, key).remaining:
                 self._bans[key] = self._clock.monotonic()
+                log.warning("banned", who=key, seconds=self._ban_duration)
                 self._windows.clear(self._failures, key)
 
     def _count(self, rate: RateLimitItem, scope: str, client: IPAddress) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+import structlog
+
 from sidecar.access_keys import ROOT, access_key_secret
 from sidecar.credentials import id_of_secret
 from sidecar.errors import InvalidToken
@@ -16,6 +18,8 @@ from sidecar.model import IPAddress
 from sidecar.ports import Clock, Store
 from sidecar.records import AccessKey, SignedToken
 from sidecar.usage import UsageRecorder
+
+log = structlog.get_logger(__name__)
 
 LARGEST_SKEW = 300.0
 """Seconds by which the date of a signed request may differ from our clock."""
@@ -56,6 +60,7 @@ class ManagementClients:
         expected = await self._secret(key_id)
         if not hmac.compare_digest(expected.encode("ascii"), secret.encode("utf-8")):
             self._limits.count_failure(client)
+            log.info("access_key_refused", reason="wrong_secret", client=str(client))
             return None
         return await self._live(key_id)
 
@@ -83,6 +88,8 @@ class ManagementClients:
         if not hmac.compare_digest(expected, signature.digest):
             return None
         if abs(now - signature.signed_at) > LARGEST_SKEW:
+            seconds = round(now - signature.signed_at)
+            log.warning("signature_out_of_time", key_id=signature.key_id, seconds=seconds)
             return None
         key = await self._live(signature.key_id)
         if key is None:
@@ -90,7 +97,10 @@ class ManagementClients:
         mark = id_of_secret(b"%b\n%b" % (key.id.encode("utf-8"), signature.nonce))
         # A second longer than it could be good: dates have no fractions.
         expires_at = signature.signed_at + LARGEST_SKEW + 1
-        return key if await self._store.nonces.use(mark, now=now, expires_at=expires_at) else None
+        if not await self._store.nonces.use(mark, now=now, expires_at=expires_at):
+            log.warning("signature_replayed", key_id=signature.key_id)
+            return None
+        return key
 
     async def _secret(self, key_id: str) -> str:
         """What the secret of a key with this id is, whether or not there is one: both take the same time."""

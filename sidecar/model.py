@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Literal, NamedTuple
 
-from sidecar.errors import RequestRefused
+from sidecar.errors import (
+    Overloaded,
+    RequestRefused,
+    StoreUnavailable,
+    Throttled,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
 from sidecar.records import Account, ApiKey, Session, User, primary_account
 
 IPAddress = IPv4Address | IPv6Address
@@ -64,8 +72,27 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     BANNED = "banned"
     STORE_UNAVAILABLE = "store_unavailable"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"
+
+
+Outage = StoreUnavailable | UpstreamUnavailable | Overloaded
+
+
+def reason_of(error: Outage | Throttled | UpstreamThrottled) -> Reason:
+    """Why nobody knows, or why somebody has to wait."""
+    match error:
+        case Throttled(reason=reason):
+            return reason
+        case StoreUnavailable():
+            return Reason.STORE_UNAVAILABLE
+        case UpstreamUnavailable():
+            return Reason.UPSTREAM_UNAVAILABLE
+        case UpstreamThrottled():
+            return Reason.RATE_LIMITED
+        case Overloaded():
+            return Reason.OVERLOADED
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -157,10 +184,15 @@ class Form(StrEnum):
 
 class Credential(NamedTuple):
     """One credential as presented. `value` is the cookie's value, the token, the key, or what
-    follows `Basic `."""
+    follows `Basic `.
+
+    Cookies of another system's session have `names` (`a; b`), and a value as a Cookie header carries them
+    (`a=1; b=2`); for our own session's cookie `names` is empty.
+    """
 
     form: Form
     value: bytes
+    names: bytes = b""
 
     def __repr__(self) -> str:
         return f"Credential(form={self.form!r})"
@@ -184,7 +216,22 @@ class Identity(NamedTuple):
     scopes: tuple[str, ...] = ()
     session_id: str = ""
     issuer: str = ""
+    number: int | None = None
     expires_at: float = inf
+
+    @property
+    def numeric_id(self) -> int:
+        """The id where ids are integers: a local user's own, or what their source says it is.
+
+        Of any other subject 2^52 and the first 52 bits of SHA-256 of issuer, NUL and subject: always the
+        same, and never a local user's.
+        """
+        if self.user_id is not None:
+            return self.user_id
+        if self.number is not None:
+            return self.number
+        digest = sha256(f"{self.issuer}\0{self.subject}".encode()).digest()
+        return (1 << 52) + (int.from_bytes(digest[:7]) >> 4)
 
     @property
     def account(self) -> str:
@@ -228,7 +275,7 @@ class Usage:
     """
 
     id: str
-    of: Literal["session", "api_key", "access_key"]
+    kind: Literal["session", "api_key", "access_key"]
     last_used_at: float
     apps: frozenset[str] = frozenset()
     apps_not_before: float = 0.0
@@ -241,16 +288,18 @@ class Verified(NamedTuple):
     """An authenticator's answer: the credential is mine, and good.
 
     It is true until the identity's `expires_at`, while it is used at least every `idle_timeout`
-    seconds, and may be remembered for `cacheable` seconds. `user` is whose it is, as the store had them, and
-    `source` what the credential opens.
+    seconds, and may be remembered for `cacheable` seconds. Of a local user, `user` is whose it is, as the
+    store had them, and `source` what the credential opens. `cookies` are Set-Cookie values that another
+    system wants the client to have now.
     """
 
     identity: Identity
-    user: User
+    user: User | None = None
     source: Session | ApiKey | None = None
     usage: Usage | None = None
     idle_timeout: float = inf
     cacheable: float = inf
+    cookies: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

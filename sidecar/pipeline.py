@@ -19,6 +19,8 @@ from sidecar.errors import (
     RequestRefused,
     StoreUnavailable,
     Throttled,
+    UpstreamThrottled,
+    UpstreamUnavailable,
 )
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import (
@@ -37,6 +39,7 @@ from sidecar.model import (
     Rejected,
     Unavailable,
     Verified,
+    reason_of,
 )
 from sidecar.policy import Policy, Rule
 from sidecar.ports import Clock, Gateway
@@ -97,12 +100,10 @@ class Pipeline:
             return await self._authorised(answer, credential, rule, now)
         except CredentialRefused as refused:
             return self._challenge(refused.reason, request, original, rule)
-        except Throttled as throttled:
-            return Limited(throttled.reason, throttled.retry_after)
-        except StoreUnavailable:
-            return Unavailable(Reason.STORE_UNAVAILABLE)
-        except Overloaded:
-            return Unavailable(Reason.OVERLOADED)
+        except (Throttled, UpstreamThrottled) as throttled:
+            return Limited(reason_of(throttled), throttled.retry_after)
+        except (StoreUnavailable, UpstreamUnavailable, Overloaded) as outage:
+            return Unavailable(reason_of(outage))
 
     async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
         identity = known.verified.identity

@@ -7,7 +7,7 @@ import structlog
 from sidecar.credentials import id_of_secret
 from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import RequestLimits
-from sidecar.model import IPAddress, Reason, Rejected
+from sidecar.model import IPAddress, Reason, Rejected, reason_of
 from sidecar.names import LONGEST as LONGEST_NAME
 from sidecar.names import sign_in_key
 from sidecar.passwords import LONGEST, Passwords
@@ -54,7 +54,7 @@ class SignIn:
             with self._limits.checking(client, key):
                 answer = await self._answer(user, password)
         except (Throttled, Overloaded, StoreUnavailable) as error:
-            self._attempts.labels(_reason(error)).inc()
+            self._attempts.labels(reason_of(error)).inc()
             raise
         result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
         if result is Reason.WRONG_PASSWORD:
@@ -87,12 +87,6 @@ class SignIn:
             log.warning("rehash_failed", user_id=user.id, error=str(error))
             return stored
         return renewed
-
-
-def _reason(error: Throttled | Overloaded | StoreUnavailable) -> Reason:
-    if isinstance(error, Throttled):
-        return error.reason
-    return Reason.OVERLOADED if isinstance(error, Overloaded) else Reason.STORE_UNAVAILABLE
 
 
 def _unknown(name: str) -> str:

@@ -159,6 +159,24 @@ class Metrics:
             ["cache"],
             registry=registry,
         )
+        self.upstream_requests = PlainCounter(
+            "sidecar_upstream_requests_total",
+            "Requests to other systems.",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.upstream_request_duration = PlainHistogram(
+            "sidecar_upstream_request_duration_seconds",
+            "Time that requests to other systems took.",
+            ["upstream"],
+            registry=registry,
+        )
+        self.upstream_open = Gauge(
+            "sidecar_upstream_open",
+            "Whether another system is not asked because it failed.",
+            ["upstream"],
+            registry=registry,
+        )
         self.store_operations = PlainCounter(
             "sidecar_store_operations_total",
             "Operations on the store.",

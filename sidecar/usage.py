@@ -45,8 +45,8 @@ class UsageRecorder:
     @staticmethod
     def of_key(key: ApiKey | AccessKey) -> Usage:
         """The same of a key."""
-        of: Literal["api_key", "access_key"] = "api_key" if isinstance(key, ApiKey) else "access_key"
-        return Usage(key.id, of, last_used_at=key.last_used_at or -inf)
+        kind: Literal["api_key", "access_key"] = "api_key" if isinstance(key, ApiKey) else "access_key"
+        return Usage(key.id, kind, last_used_at=key.last_used_at or -inf)
 
     async def note(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """True where the session was extended and its cookie, which asks, is to be refreshed."""
@@ -61,7 +61,9 @@ class UsageRecorder:
 
     @staticmethod
     def _is_new(app: str, usage: Usage, now: float) -> bool:
-        return usage.of == "session" and app not in usage.apps and now >= usage.apps_not_before
+        return (
+            bool(app) and usage.kind == "session" and app not in usage.apps and now >= usage.apps_not_before
+        )
 
     async def _noted(self, usage: Usage, new_app: str, now: float, is_due: bool) -> bool:
         """True where this use, of all that may be noted at once, extended the session."""
@@ -81,6 +83,6 @@ class UsageRecorder:
 
     async def _write(self, usage: Usage, now: float, app: str) -> bool:
         unused_since = now - self._interval
-        if usage.of == "session":
+        if usage.kind == "session":
             return await self._sessions.touch(usage.id, now=now, unused_since=unused_since, app=app)
-        return await self._keys[usage.of].touch(usage.id, now=now, unused_since=unused_since)
+        return await self._keys[usage.kind].touch(usage.id, now=now, unused_since=unused_since)

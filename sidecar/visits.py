@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import structlog
@@ -10,11 +11,11 @@ import structlog
 from sidecar.authentication import Authentication
 from sidecar.caching import RememberedTokens
 from sidecar.cookies import SessionCookie
-from sidecar.credentials import in_cookie
-from sidecar.errors import CredentialRefused, InvalidToken
+from sidecar.credentials import id_of_secret, in_cookie
+from sidecar.errors import CredentialRefused
 from sidecar.model import Credential, Form, Headers, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Clock, CookieReader, SessionStore
-from sidecar.records import ApiKey, Session, SignedToken, User
+from sidecar.records import Session, SignedToken, User
 from sidecar.revocation import Revocations
 from sidecar.sessions import NewSession, Sessions
 from sidecar.sign_in import SignIn
@@ -37,11 +38,17 @@ class Visitor(NamedTuple):
 
 
 class SignedIn(NamedTuple):
-    """Somebody who has just signed in. `cookie` is the Set-Cookie value of their session."""
+    """Somebody who has just signed in. `cookie` is the Set-Cookie value of their session.
 
-    user: User
-    begun: NewSession
+    `lifetime`: seconds for which the session lives at most.
+    """
+
+    visitor: Visitor
     cookie: bytes
+    lifetime: float
+
+    def __repr__(self) -> str:
+        return f"<SignedIn {self.visitor.identity.user_id}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +102,12 @@ class Visits:
         return (self.cookie.keep(visitor.credential.value, visitor.identity.expires_at, now),)
 
     async def begin(
-        self, name: str, password: str, client: IPAddress, *before: Visitor | None
+        self, name: str, password: str, client: IPAddress, headers: Headers, *cookies: bytes
     ) -> SignedIn | Rejected:
-        """Signs in by name and password. `before`: who was signed in with the browser's cookies so far.
+        """Signs in by name and password, and ends the sessions that the browser had.
 
-        Raises Throttled, Overloaded, StoreUnavailable.
+        Those are in the session's cookie and in `cookies`, names of others that hold the same secret. Raises
+        Throttled, Overloaded, StoreUnavailable.
         """
         await self.revocations.look()
         generation = self.revocations.generation
@@ -114,12 +122,32 @@ class Visits:
             await self.session_store.revoke([begun.session.id])
             return Rejected(Reason.UNKNOWN_SESSION)
         # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
-        for visitor in {each.identity.session_id: each for each in before if each is not None}.values():
-            await self.end(visitor)
+        for cookie in (self.cookie.name, *cookies):
+            visitor = await self.in_browser(headers, cookie)
+            if visitor is not None:
+                await self.end(visitor)
         self.metrics.sessions_created.inc()
-        session = begun.session
-        cookie = self.cookie.keep(begun.secret.encode("ascii"), session.expires_at, session.created_at)
-        return SignedIn(user, begun, cookie)
+        return self._signed_in(user, begun)
+
+    def _signed_in(self, user: User, begun: NewSession) -> SignedIn:
+        session, secret = begun.session, begun.secret.encode("ascii")
+        identity = Identity.of_user(user, "session", session_id=session.id, expires_at=session.expires_at)
+        verified = Verified(identity, user, session, self.usage.of_session(session))
+        cookie = self.cookie.keep(secret, session.expires_at, session.created_at)
+        lifetime = session.expires_at - session.created_at
+        return SignedIn(Visitor(verified, Credential(Form.COOKIE, secret)), cookie, lifetime)
+
+    async def by_api_key(self, key_id: str, key: str, client: IPAddress) -> Visitor | Rejected:
+        """Signs in by an API key and its id, which begins no session. Raises as `begin` does."""
+        self.sign_in.count_attempt(client)
+        credential = Credential(Form.API_KEY, key.encode("utf-8"))
+        is_its_id = id_of_secret(credential.value) == key_id
+        answer = await self.of(credential, client) if is_its_id else Rejected(Reason.UNKNOWN_KEY)
+        result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
+        user_id = None if isinstance(answer, Rejected) else answer.identity.user_id
+        self.metrics.logins.labels(result).inc()
+        log.info("sign_in", result=str(result), user_id=user_id, client=str(client))
+        return answer
 
     async def end(self, visitor: Visitor) -> None:
         """Ends the visitor's session, here and everywhere that it is used."""
@@ -141,12 +169,14 @@ class Visits:
         return token.text
 
     async def refreshed(self, visitor: Visitor) -> SignedToken:
-        """A new token of the visitor's session; of an API key, the key itself, which nothing replaces."""
-        match visitor.verified.source:
-            case Session() as session:
-                return await self.sessions.token(session, visitor.verified.user)
-            case ApiKey(created_at=created_at, expires_at=expires_at):
-                key = visitor.credential.value.decode("ascii")
-                return SignedToken(key, int(created_at), int(expires_at or 0))
-            case None:
-                raise InvalidToken("nothing that a token could be signed for")
+        """A new token of the visitor's session; of others the credential itself, which nothing replaces.
+
+        An API key is in force since it was made, and until 0 where it does not expire; another system's token
+        until its end, and since a moment that is not known here: 0.
+        """
+        source, user, text = visitor.verified.source, visitor.verified.user, visitor.credential.value
+        if isinstance(source, Session) and user is not None:
+            return await self.sessions.token(source, user)
+        expires_at = visitor.identity.expires_at
+        since = 0 if source is None else int(source.created_at)
+        return SignedToken(text.decode("ascii"), since, 0 if expires_at == inf else int(expires_at))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import io
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from sidecar.telemetry import configure_logging
 from tests.running import Running, running
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Running]]
@@ -25,3 +29,15 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Running]:
 def start(tmp_path: Path) -> Start:
     """Starts the application with settings of the test's own."""
     return lambda tables: running(tmp_path, tables)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What is logged, from debug up: one JSON object a line."""
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    yield stream
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)

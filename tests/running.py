@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -13,10 +14,11 @@ from urllib.parse import urlencode
 
 from argon2 import PasswordHasher
 
+from sidecar.access_keys import ROOT, access_key_secret, new_access_key_id
 from sidecar.app import Application, Services, services
 from sidecar.credentials import id_of_secret, new_api_key
 from sidecar.passwords import Passwords
-from sidecar.records import Account, ApiKey, NewUser, Role, User
+from sidecar.records import AccessKey, Account, ApiKey, NewUser, Role, User
 from sidecar.settings import Settings, parse
 from tests.clocks import ManualClock
 
@@ -124,6 +126,11 @@ def metadata(
     ]
 
 
+def bearer(token: bytes | str) -> Line:
+    """The Authorization line of a token."""
+    return (b"authorization", b"Bearer " + (token if isinstance(token, bytes) else token.encode()))
+
+
 def cannot_be_read(gateway: str) -> int:
     """The status of a check that cannot be read: nginx would turn 400 into 500."""
     return 403 if gateway == "nginx" else 400
@@ -216,8 +223,11 @@ class Running:
 
     async def session(self, user: User, app: str = "") -> Line:
         """The Cookie line of a new session."""
-        begun = await self.parts.sessions.begin(user, app=app)
-        return (b"cookie", self.cookie_name + b"=" + begun.secret.encode())
+        return (b"cookie", self.cookie_name + b"=" + await self.secret(user, app))
+
+    async def secret(self, user: User, app: str = "") -> bytes:
+        """What the cookie of a new session has in it."""
+        return (await self.parts.sessions.begin(user, app=app)).secret.encode()
 
     async def token(self, user: User) -> bytes:
         """The bearer token of a new session."""
@@ -233,6 +243,12 @@ class Running:
             ApiKey(id_of_secret(key), user.id, "test", scopes, self.clock.now(), None, expires_at)
         )
         return key
+
+    async def access_key(self, *, expires_at: float | None = None) -> tuple[str, str]:
+        """The id and the secret of a new access key."""
+        key = AccessKey(new_access_key_id(), "test", self.clock.now(), expires_at=expires_at)
+        await self.store.access_keys.add(key)
+        return key.id, access_key_secret(await self.store.secret(ROOT), key.id)
 
     @property
     def cookie_name(self) -> bytes:
@@ -284,3 +300,16 @@ async def running(
     async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
         await parts.keys.start()
         yield Running(parts, clock)
+
+
+def broken() -> float:
+    """What a clock says that has a fault of our own in it."""
+    raise ZeroDivisionError("the detail")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Somebody else writes to the store in this file, and does not come to an end."""
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield

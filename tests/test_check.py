@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,18 @@ from sidecar.credentials import id_of_secret
 from sidecar.records import Account, ApiKey, App, UserChange
 from sidecar.revocation import LOOK_EVERY
 from tests.conftest import Start
-from tests.running import BROWSER, CHEAP, GATEWAYS, Line, Original, Running, WaitingHasher, running
+from tests.running import (
+    BROWSER,
+    CHEAP,
+    GATEWAYS,
+    Line,
+    Original,
+    Running,
+    WaitingHasher,
+    broken,
+    locked,
+    running,
+)
 
 PASSWORD = "correct horse"
 BASIC = (b"authorization", b"Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==")
@@ -389,14 +398,6 @@ async def test_an_outage_leaves_public_and_deny_rules_alone(start: Start) -> Non
         assert (await sidecar.check("nginx", [session])).reason == "rule_denies"
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Somebody else writes, and does not come to an end."""
-    with closing(sqlite3.connect(file)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
 async def test_a_use_that_cannot_be_written_refuses_nobody(start: Start, tmp_path: Path) -> None:
     async with start({"rules": [{"app": "shop"}]}) as sidecar:
         alice = await sidecar.add_user()
@@ -520,9 +521,10 @@ async def test_the_purge_deletes_what_has_expired_and_keeps_what_is_in_use(sidec
     assert (await sidecar.check("nginx", [kept])).status == 200
 
 
-async def test_a_fault_of_our_own_is_an_outage_and_never_a_500(sidecar: Running) -> None:
-    pipeline = sidecar.application.auth._checks["/check/nginx"]._pipeline  # type: ignore[attr-defined]  # broken on purpose
-    pipeline.authentication._authenticators["session"]._sessions = None
+async def test_a_fault_of_our_own_is_an_outage_and_never_a_500(
+    sidecar: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sidecar.clock, "now", broken)
     answer = await sidecar.check("nginx", [(b"cookie", b"__Host-sidecar=x")])
     assert (answer.status, answer.reason) == (503, "internal_error")
 

@@ -205,6 +205,15 @@ async def test_a_rotated_key_verifies_until_its_last_token_has_expired(ring: Run
     assert [key.id for key in await ring.store.signing_keys.list(now=ring.clock.now())] == [after.id]
 
 
+async def test_a_rotated_key_verifies_the_longest_lived_token_to_its_end(ring: Running) -> None:
+    keys = ring.parts.keys
+    token = (await keys.sign(MANAGEMENT_TOKEN, {"sub": "ak_1"}, not_after=inf)).text.encode()
+    await keys.rotate()
+    ring.clock.advance(MANAGEMENT_LIFETIME - 1)
+    await ring.application.purge()
+    assert (await keys.verify(token, MANAGEMENT_TOKEN))["sub"] == "ak_1"
+
+
 async def test_a_stolen_key_is_worth_nothing_when_it_is_retired(sidecar: Running) -> None:
     header, claims = await good(sidecar)
     stolen = await signing_key(sidecar)

@@ -24,6 +24,7 @@ from sidecar.settings.reference import effective, reference
 from sidecar.settings.types import write_duration
 
 REFERENCE = Path(__file__).parent.parent / "config" / "sidecar.toml"
+JWT = {"type": "jwt", "issuer": "https://idp.example.com", "audience": "gateway", "algorithms": ["RS256"]}
 
 
 def faults(tables: dict[str, Any]) -> list[str]:
@@ -54,7 +55,7 @@ def test_the_defaults_are_strict() -> None:
     assert settings.server.trusted_proxies == ("127.0.0.1/32", "::1/128", "unix")
     assert settings.session.cookie == "__Host-sidecar"
     assert [rule.access for rule in settings.rules] == ["authenticated"]
-    assert settings.authenticators.enabled() == {"session", "api_key"}
+    assert settings.authenticators.enabled() == ("session", "api_key")
 
 
 def test_settings_are_frozen() -> None:
@@ -186,7 +187,20 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ),
         ({"traffic_guard": {"deny_user_agents": [""]}}, "traffic_guard.deny_user_agents[0]: an empty name"),
         ({"login": {"public_url": "https://u@a.com"}}, "login.public_url: a URL here has no user name"),
-        ({"authenticators": {"corp": {"type": "jwt"}}}, "authenticators.corp: there is no such key"),
+        (
+            {"authenticators": {"corp": {**JWT, "issuer": ""}}},
+            "authenticators.corp.issuer: an empty name matches nothing",
+        ),
+        ({"authenticators": {"corp": {**JWT, "url": "x"}}}, "authenticators.corp.url: there is no such key"),
+        ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion: "),
+        ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
+        (
+            {"authenticators": {"basic": True}},
+            "authenticators.basic: it is a table: set enabled = true in it",
+        ),
+        ({"checks": {"virola": False}}, "checks.virola: it is a table: set enabled = false in it"),
+        ({"checks": {"virola": 0}}, "checks.virola: Input should be a valid dictionary"),
+        ({"limits": {"ban": False}}, "limits.ban: Input should be a valid dictionary"),
         ({"rules": [{"credentials": ["basic"]}]}, "rules[0].credentials: none of its authenticators takes"),
         (
             {"rules": [{"authenticators": ["session"], "credentials": ["api_key"]}]},
@@ -207,11 +221,12 @@ def test_a_contradiction_is_a_fault_that_names_its_key(tables: dict[str, Any], f
         {"credentials": ["bearer", "basic"]},
         {"authenticators": ["api_key"], "credentials": ["bearer"]},
         {"access": "public", "credentials": ["basic"]},
+        {"authenticators": ["corp"], "credentials": ["bearer"]},
     ],
     ids=str,
 )
 def test_a_rule_that_reads_one_form_that_is_taken_is_none(rule: dict[str, Any]) -> None:
-    assert parse({"rules": [rule]}).rules
+    assert parse({"rules": [rule], "authenticators": {"corp": JWT}}).rules
 
 
 def test_the_settings_know_which_forms_the_authenticators_take() -> None:
@@ -222,8 +237,7 @@ def test_the_settings_know_which_forms_the_authenticators_take() -> None:
 
 def test_the_settings_know_below_which_paths_the_products_answer() -> None:
     products = (CargoExtra, Compass, Pulse, Virola, Authing)
-    known = {each.name.replace("-", "_"): each.below for each in products}
-    assert {name: (below,) for name, below in PRODUCT_PATHS.items()} == known
+    assert {each.name.replace("-", "_"): each.below for each in products} == PRODUCT_PATHS
 
 
 @pytest.mark.parametrize(
@@ -336,6 +350,9 @@ def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> N
             ["server.trusted_proxies[1]", "server.trusted_proxies[2]"],
         ),
         ({"server": {"trusted_proxies": ["10.0.0.0/8"]}}, []),
+        ({"limits": {"exempt_networks": ["10.0.0.0/8", "::/0"]}}, ["limits.exempt_networks[1]"]),
+        ({"limits": {"exempt_networks": ["0.0.0.0/0"]}}, ["limits.exempt_networks[0]"]),
+        ({"authenticators": {"session": {"enabled": False}}}, ["authenticators.session.enabled"]),
         ({"login": {"url": "https://sso.example.com/login"}}, ["login.url"]),
         ({"login": {"url": "https://sso.example.com/login?rd={rd}"}}, []),
         ({"rules": [{"login_url": "https://sso.example.com/?back="}]}, ["rules[0].login_url"]),
@@ -344,6 +361,46 @@ def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> N
 )
 def test_what_misleads_is_a_warning_and_no_fault(tables: dict[str, Any], keys: list[str]) -> None:
     assert [warning.path for warning in warnings(parse(tables))] == keys
+
+
+def test_who_accepts_no_session_is_told_at_which_products_people_are_refused() -> None:
+    tables: dict[str, Any] = {"authenticators": {"session": {"enabled": False}}}
+    off = {"enabled": False}
+    (warning,) = warnings(parse({**tables, "checks": {"cargo_extra": off, "pulse": off}}))
+    assert warning.message == (
+        "no session is accepted: whoever signs in is refused by their next request to checks.compass, "
+        "checks.virola"
+    )
+    without_sessions = {name: off for name in PRODUCT_PATHS if name != "authing"}
+    assert not list(warnings(parse({**tables, "checks": without_sessions})))
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin", "is_another_site"),
+    [
+        ("https://app.example.com", "https://app.example.com:8443", False),
+        ("https://app.example.com", "https://example.com", False),
+        ("https://app.example.com", "https://front.other.example.com", False),
+        ("https://app.example.co.uk", "https://app.example-two.co.uk", False),  # nobody here knows
+        ("https://app.example.com", "https://app.example.org", True),
+        ("https://app.example.com", "https://app.example-two.com", True),
+        ("https://app.example.com", "http://localhost:5173", True),
+        ("https://sso", "https://wiki", True),
+        ("http://localhost:9000", "http://localhost:5173", False),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:5173", False),
+        ("http://127.0.0.1:9000", "http://localhost:5173", True),
+        ("http://127.0.0.1:9000", "http://127.1.0.1:5173", True),
+        ("http://[::1]:9000", "http://[::1]:5173", False),
+        ("http://[::1]:9000", "http://127.0.0.1:5173", True),
+    ],
+)
+def test_a_front_end_on_another_site_needs_cookies_that_are_sent_there(
+    public_url: str, origin: str, *, is_another_site: bool
+) -> None:
+    tables = {"login": {"public_url": public_url}, "checks": {"allowed_origins": [origin]}}
+    found = [warning.path for warning in warnings(parse(tables))]
+    assert found == (["checks.allowed_origins[0]"] if is_another_site else [])
+    assert not list(warnings(parse({**tables, "session": {"cookie_same_site": "none"}})))
 
 
 def test_only_names_with_two_underscores_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +457,7 @@ def test_a_whole_section_may_come_from_the_environment_as_json(monkeypatch: pyte
         ("SIDECAR_RULES__", '[{"access": "maybe"}]', "rules[0].access: Input should be"),
         ("SIDECAR_SERVER__", "{", "server: it is not JSON"),
         ("SIDECAR_SERVER__", '["127.0.0.1:1"]', "server: Input should be a valid dictionary"),
+        ("SIDECAR_CHECKS__VIROLA", "false", "checks.virola: it is a table: set enabled = false in it"),
         ("SIDECAR_SESSION__", '{"lifetime": NaN}', "session.lifetime: a duration is written like"),
         ("SIDECAR_LOGIN__ALLOWED_REDIRECTS", '["a.com"', "login.allowed_redirects: it is not JSON"),
     ],

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import Field
-
 from sidecar.checks.authing_signature import read_signature
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, phrase
+from sidecar.checks.authing_wire import (
+    FOUND_BY,
+    AccessKeyCredentials,
+    Error,
+    ManagementToken,
+    ManagementTokenAnswer,
+    SessionAnswer,
+    SessionQuestion,
+    SessionStatus,
+    UserIdType,
+)
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question
 from sidecar.errors import QuestionRefused
 from sidecar.management import ManagementClients
 from sidecar.ports import Clock, Store
 from sidecar.records import AccessKey, User
 from sidecar.sessions import is_live
-from sidecar.strict_json import read_object
 from sidecar.telemetry import CURRENT_REQUEST
 from sidecar.usage import UsageRecorder
 
@@ -42,79 +49,6 @@ _LONGEST_ID = 18
 """Digits of a user's id; longer numbers do not fit into a column of integers."""
 
 
-class AccessKeyCredentials(Wire):
-    """A management client's access key."""
-
-    access_key_id: str = Field(min_length=1)
-    access_key_secret: str = Field(min_length=1)
-
-
-class ManagementToken(Wire):
-    """A management token."""
-
-    access_token: str = Field(alias="access_token")
-    expires_in: int = Field(alias="expires_in", description="Seconds")
-
-
-class ManagementTokenAnswer(Wire):
-    """A management token, for the bearer header of other requests."""
-
-    status_code: int = 200
-    message: str = "Success"
-    request_id: str
-    data: ManagementToken
-
-
-class UserIdType(StrEnum):
-    """What a `userId` is. The last two name ids in sources of identity elsewhere, which nobody has here."""
-
-    USER_ID = "user_id"
-    USERNAME = "username"
-    EMAIL = "email"
-    PHONE = "phone"
-    EXTERNAL_ID = "external_id"
-    IDENTITY = "identity"
-    SYNC_RELATION = "sync_relation"
-
-
-class Options(Wire):
-    """What a `userId` is; without it, the first user that it fits."""
-
-    user_id_type: UserIdType | None = Field(None, strict=False)
-
-
-class SessionQuestion(Wire):
-    """Which user, and in which app."""
-
-    app_id: str = Field(min_length=1)
-    user_id: str = Field(min_length=1)
-    options: Options | None = None
-
-
-class SessionStatus(Wire):
-    """Whether the user is logged in."""
-
-    active: bool
-
-
-class SessionAnswer(Wire):
-    """Whether the user has a session in the app."""
-
-    status_code: int = 200
-    message: str = "Success"
-    request_id: str
-    data: SessionStatus
-
-
-class Error(Wire):
-    """What went wrong."""
-
-    status_code: int
-    message: str
-    api_code: int
-    request_id: str
-
-
 class _Unknown(QuestionRefused):
     def __init__(self, message: str, api_code: int) -> None:
         super().__init__(404, message)
@@ -125,9 +59,10 @@ class Authing(Dialect):
     """Answers as Authing and GenAuth."""
 
     name = "authing"
-    below = ("/api/v3/",)
+    below = "/api/v3/"
     merges_slashes = True
     error = Error
+    words = _MESSAGES
     security: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "managementToken": {"type": "http", "scheme": "bearer", "description": f"From {_TOKEN_PATH}."},
         "signature": {
@@ -180,22 +115,23 @@ class Authing(Dialect):
         """See Dialect.refuse."""
         status = refusal.status
         api_code = refusal.api_code if isinstance(refusal, _Unknown) else _API_CODES.get(status, status)
-        message = refusal.message or _MESSAGES.get(status) or phrase(status)
-        error = Error(status_code=status, message=message, api_code=api_code, request_id=_request_id())
+        error = Error(
+            status_code=status, message=self.message(refusal), api_code=api_code, request_id=_request_id()
+        )
         return Answer(error)
 
     async def _token(self, question: Question) -> Answer:
         given = question.read(AccessKeyCredentials)
         key = await self._clients.by_secret(given.access_key_id, given.access_key_secret, question.client)
         if key is None:
-            raise QuestionRefused(401, "The access key is not valid")
+            raise QuestionRefused(401, "The access key is not valid", reason="wrong_access_key")
         token = await self._clients.token(key, {"scoped_userpool_id": _POOL})
         data = ManagementToken(access_token=token.text, expires_in=token.expires_at - token.issued_at)
         return Answer(ManagementTokenAnswer(request_id=_request_id(), data=data))
 
     async def _check(self, question: Question) -> Answer:
         if await self._caller(question) is None:
-            raise QuestionRefused(401)
+            raise QuestionRefused(401, reason="no_management_client")
         asked = question.read(SessionQuestion)
         app = await self._store.apps.find(asked.app_id)
         if app is None and asked.app_id not in self._rule_apps:
@@ -214,21 +150,21 @@ class Authing(Dialect):
         if len(values) != 1:
             return None
         if values[0].startswith(b"authing "):
-            signature = read_signature(question.headers, _STATUS_PATH, read_object(question.body))
+            signature = read_signature(question.headers, _STATUS_PATH, question.members())
             return None if signature is None else await self._clients.by_signature(signature)
         found = _MANAGEMENT_TOKEN.fullmatch(values[0])
         return await self._clients.by_token(found[1]) if found else None
 
     async def _find(self, given: str, kind: UserIdType | None) -> User | None:
         """The user of whom this is the id, user name, e-mail, phone or external id, in this order."""
-        for each in _FOUND_BY if kind is None else (kind,):
+        for each in FOUND_BY if kind is None else (kind,):
             user = await self._find_by(each, given)
             if user is not None:
                 return user
         return None
 
     async def _find_by(self, kind: UserIdType, given: str) -> User | None:
-        if kind not in _FOUND_BY:
+        if kind not in FOUND_BY:
             return None
         if kind is not UserIdType.USER_ID:
             return await self._store.users.find_by(kind.value, given)
@@ -240,18 +176,9 @@ class Authing(Dialect):
         now = self._clock.now()
         for session in await self._store.sessions.list(user.id):
             usage = self._usage.of_session(session)
-            if app_id in usage.apps and is_live(session, usage.last_used_at, self._idle_timeout, now):
+            if app_id in session.apps and is_live(session, usage.last_used_at, self._idle_timeout, now):
                 return True
         return False
-
-
-_FOUND_BY = (
-    UserIdType.USER_ID,
-    UserIdType.USERNAME,
-    UserIdType.EMAIL,
-    UserIdType.PHONE,
-    UserIdType.EXTERNAL_ID,
-)
 
 
 def _request_id() -> str:

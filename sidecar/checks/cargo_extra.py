@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, numeric_id, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import in_authorization, in_cookie
 from sidecar.errors import EmptyCredential, QuestionRefused
-from sidecar.model import Credential, Form, Headers, Rejected
+from sidecar.model import Credential, Form, Headers
 from sidecar.settings import SessionSettings
 from sidecar.visits import Visitor, Visits
 
@@ -58,8 +58,9 @@ class CargoExtra(Dialect):
     """Answers as CargoExtra's gateway."""
 
     name = "cargo-extra"
-    below = ("/api/v1/user/",)
+    below = "/api/v1/user/"
     error = Error
+    words = _MESSAGES
     security: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "customerToken": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
         "userToken": {"type": "apiKey", "in": "cookie", "name": _OTHER_COOKIE.decode()},
@@ -82,8 +83,7 @@ class CargoExtra(Dialect):
 
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
-        message = refusal.message or _MESSAGES.get(refusal.status) or phrase(refusal.status)
-        return Answer(Error(message=message), refusal.status)
+        return Answer(Error(message=self.message(refusal)), refusal.status)
 
     async def _check(self, question: Question) -> Answer:
         visitor = await self._visitor(question)
@@ -93,7 +93,7 @@ class CargoExtra(Dialect):
         if identity.session_id:
             lifetime = token.expires_at - token.issued_at
             cookies.append(self._cookie.set(token.text.encode("ascii"), lifetime))
-        user_id, name = numeric_id(identity), identity.name or identity.username
+        user_id, name = identity.numeric_id, identity.name or identity.username
         profile = Profile(
             key_0=user_id,
             key_1=token.text,
@@ -119,13 +119,8 @@ class CargoExtra(Dialect):
             credential = bearer or ours or self._other(headers)
         except EmptyCredential:
             raise QuestionRefused(400) from None
-        if credential is None:
-            raise QuestionRefused(401)
-        visitor = await self._visits.of(credential, question.client)
-        if isinstance(visitor, Rejected):
-            # A stale cookie would hide a later sign-in elsewhere.
-            raise QuestionRefused(401, cookies=(self._cookie.forget(),) if ours else ())
-        return visitor
+        stale = self._cookie if ours else None
+        return await visitor_of(self._visits, credential, question.client, stale=stale)
 
     def _other(self, headers: Headers) -> Credential | None:
         return in_cookie(headers, _OTHER_COOKIE, Form.BEARER) or in_cookie(headers, self._visits.cookie.name)

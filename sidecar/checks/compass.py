@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ConfigDict, Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie, read_credential
-from sidecar.errors import InvalidValue, QuestionRefused
-from sidecar.model import Credential, Form, Headers
+from sidecar.errors import BodyRefused, QuestionRefused
+from sidecar.model import Credential, Form, Headers, Reason
 from sidecar.names import sign_in_key
-from sidecar.records import User
-from sidecar.visits import Visits
+from sidecar.visits import Visitor, Visits
 
 _CODES = {401: "UNAUTHORIZED", 500: "SERVER_ERROR"}
 _MESSAGES = {401: "Invalid or expired session token", 500: "Internal server error"}
@@ -21,9 +20,9 @@ _MESSAGES = {401: "Invalid or expired session token", 500: "Internal server erro
 class ClaimedUser(Wire):
     """The user object to validate: every member that is there must be the token's user's own."""
 
-    id: str = Field(default_factory=str, alias="_id")
-    emails: str | list[str] = Field(default_factory=str)
-    role: str = Field(default_factory=str)
+    id: str = absent(alias="_id")
+    emails: str | list[str] = absent()
+    role: str = absent()
 
 
 class Validation(Wire):
@@ -32,7 +31,7 @@ class Validation(Wire):
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["token"]}]})
 
     user: ClaimedUser = Field(default_factory=ClaimedUser)
-    token: str = Field(default_factory=str)
+    token: str = absent()
 
 
 class ValidUser(Wire):
@@ -73,8 +72,9 @@ class Compass(Dialect):
     """Answers as COMPASS."""
 
     name = "compass"
-    below = ("/auth/validate-session/",)
+    below = "/auth/validate-session/"
     error = Error
+    words = _MESSAGES
 
     def __init__(self, visits: Visits, roles: Sequence[str]) -> None:
         self._visits = visits
@@ -96,27 +96,21 @@ class Compass(Dialect):
         """See Dialect.refuse."""
         status = refusal.status
         code = _CODES.get(status) or phrase(status).upper().replace(" ", "_")
-        message = refusal.message or _MESSAGES.get(status) or phrase(status)
-        return Answer(Error(error=Problem(code=code, message=message)), status)
+        return Answer(Error(error=Problem(code=code, message=self.message(refusal))), status)
 
     async def _validate(self, question: Question) -> Answer:
         asked = question.read(Validation)
-        if not asked.model_fields_set:
-            raise InvalidValue("it has neither a user nor a token")
-        by_token = "token" in asked.model_fields_set
-        credential = self._presented(question.headers, asked.token if by_token else None)
-        if credential is None:
-            raise QuestionRefused(401)
-        visitor = admitted(await self._visits.of(credential, question.client))
-        user = visitor.verified.user
-        valid = _matching(user, asked.user)
+        given = asked.model_fields_set
+        if not given:
+            raise BodyRefused("it has neither a user nor a token")
+        credential = self._presented(question.headers, asked.token if "token" in given else None)
+        visitor = await visitor_of(self._visits, credential, question.client)
+        valid = _matching(visitor, asked.user)
         if valid is None:
-            raise QuestionRefused(401)
-        if self._roles and self._roles.isdisjoint(user.roles):
-            raise QuestionRefused(403, "Requires another role")
-        token = None
-        if by_token:
-            token = (await self._visits.refreshed(visitor)).text
+            raise QuestionRefused(401, reason="another_user")
+        if self._roles and self._roles.isdisjoint(visitor.identity.roles):
+            raise QuestionRefused(403, "Requires another role", reason=Reason.MISSING_ROLE)
+        token = (await self._visits.refreshed(visitor)).text if "token" in given else None
         cookies = await self._visits.note(visitor)
         return Answer(Success(data=Validated(user=valid, token=token)), cookies=cookies)
 
@@ -127,23 +121,23 @@ class Compass(Dialect):
             return bearer or in_cookie(headers, self._visits.cookie.name)
         given = read_credential(Form.BEARER, token.encode("utf-8"))
         if bearer is not None and bearer.value != given.value:
-            raise QuestionRefused(401)
+            raise QuestionRefused(401, reason="two_tokens")
         return given
 
 
-def _matching(user: User, claimed: ClaimedUser) -> ValidUser | None:
+def _matching(visitor: Visitor, claimed: ClaimedUser) -> ValidUser | None:
     """The user, where what is claimed of them is true.
 
     Of several addresses and roles, the one that was claimed is answered, as the store has it. Who has none
     has an empty one: what is answered here is true when it is claimed again.
     """
-    claims = claimed.model_dump(by_alias=False, exclude_unset=True)
-    user_id = _claimed((str(user.id),), claims.get("id"), str)
-    email = _claimed(user.emails or ("",), claims.get("emails"), sign_in_key)
-    role = _claimed(user.roles or ("",), claims.get("role"), str)
-    if user_id is None or email is None or role is None:
+    identity, given = visitor.identity, claimed.model_fields_set
+    emails = visitor.verified.user.emails if visitor.verified.user else (identity.email,)
+    email = _claimed(emails or ("",), claimed.emails if "emails" in given else None, sign_in_key)
+    role = _claimed(identity.roles or ("",), claimed.role if "role" in given else None, str)
+    if email is None or role is None or ("id" in given and claimed.id != identity.subject):
         return None
-    return ValidUser(id=user_id, emails=email, role=role)
+    return ValidUser(id=identity.subject, emails=email, role=role)
 
 
 def _claimed(owned: Sequence[str], claim: str | list[str] | None, key: Callable[[str], str]) -> str | None:

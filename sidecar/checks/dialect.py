@@ -9,20 +9,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from sidecar.errors import InvalidValue, QuestionRefused
-from sidecar.model import Headers, Identity, IPAddress, Rejected
+from sidecar.cookies import Cookie
+from sidecar.errors import BodyRefused, InvalidValue, QuestionRefused
+from sidecar.model import Credential, Headers, IPAddress, Reason, Rejected
 from sidecar.strict_json import read_object
-from sidecar.visits import Visitor
+from sidecar.visits import Visitor, Visits
 
 
 class Wire(BaseModel):
-    """A JSON object of the wire, in camelCase there. Types are never converted; other members are ignored."""
+    """A JSON object of the wire, in camelCase there. Types are never converted; other members are ignored.
+
+    It keeps what is in it out of its `repr`: passwords and tokens are.
+    """
 
     model_config = ConfigDict(
         strict=True,
@@ -33,6 +38,14 @@ class Wire(BaseModel):
         serialize_by_alias=True,
     )
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    __str__ = __repr__
+
+
+absent = partial(Field, default_factory=str)
+"""A member that may be missing, and is never null; `model_fields_set` tells whether it was there."""
 
 W = TypeVar("W", bound=Wire)
 
@@ -44,14 +57,24 @@ class Question(NamedTuple):
     client: IPAddress
     body: bytes = b""
 
-    def read(self, model: type[W]) -> W:
-        """The body as this model. Raises InvalidValue, which names a member and quotes nothing of it."""
+    def __repr__(self) -> str:
+        return f"<Question of {self.client}>"
+
+    def members(self) -> dict[str, Any]:
+        """The body, which is a JSON object. Raises BodyRefused."""
         try:
-            return model.model_validate(read_object(self.body), by_alias=True, by_name=False)
+            return read_object(self.body)
+        except InvalidValue as error:
+            raise BodyRefused(str(error)) from None
+
+    def read(self, model: type[W]) -> W:
+        """The body as this model. Raises BodyRefused, which names a member and quotes nothing of it."""
+        try:
+            return model.model_validate(self.members(), by_alias=True, by_name=False)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise InvalidValue(f"{where}: {first['msg']}" if where else first["msg"]) from None
+            raise BodyRefused(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
 class Answer(NamedTuple):
@@ -61,6 +84,9 @@ class Answer(NamedTuple):
     status: int = 200
     cookies: Sequence[bytes] = ()
 
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}>"
+
 
 Respond = Callable[[Question], Awaitable[Answer]]
 
@@ -69,7 +95,7 @@ Respond = Callable[[Question], Awaitable[Answer]]
 class Endpoint:
     """One method of one path.
 
-    `credentials` names the security schemes (`SECURITY`) of which any one is enough; none: it needs none.
+    `credentials` names the security schemes of which any one is enough; none: it needs none.
     `from_own_sites` is for what a foreign page must not do in somebody's browser: signing in and out.
     """
 
@@ -85,35 +111,35 @@ class Endpoint:
     from_own_sites: bool = False
 
 
-SECURITY: Mapping[str, Mapping[str, str]] = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A session token, or an API key."},
-    "session": {"type": "apiKey", "in": "cookie", "description": "The sidecar's own session cookie."},
-}
-"""Credentials that most endpoints take, as OpenAPI describes them; the cookie's name is missing."""
-
-
 class Dialect(ABC):
     """One product."""
 
     name: ClassVar[str]
     """As the metrics and the documentation call it."""
 
-    below: ClassVar[Sequence[str]]
-    """Prefixes of paths at which clients of this product may ask for what is not there."""
+    below: ClassVar[str]
+    """The beginning of paths at which clients of this product may ask for what is not there."""
 
     merges_slashes: ClassVar[bool] = False
     """Whether its clients write `//` at the beginning of a path."""
 
     security: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Its own credentials, beside `SECURITY`."""
+    """Its own credentials, as OpenAPI describes them; all products know `bearer` and `session`."""
 
     error: ClassVar[type[Wire]]
+
+    words: ClassVar[Mapping[int, str]] = {}
+    """Its own words for a status; for the others it has HTTP's."""
 
     endpoints: Sequence[Endpoint]
 
     @abstractmethod
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """The refusal in this product's form: never more than its status and its message."""
+
+    def message(self, refusal: QuestionRefused) -> str:
+        """What the caller reads."""
+        return refusal.message or self.words.get(refusal.status) or phrase(refusal.status)
 
 
 def phrase(status: int) -> str:
@@ -123,14 +149,21 @@ def phrase(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
-def admitted(visitor: Visitor | Rejected) -> Visitor:
-    """Raises QuestionRefused (401) where the credential was refused."""
-    if isinstance(visitor, Rejected):
-        raise QuestionRefused(401)
-    return visitor
+async def visitor_of(
+    visits: Visits,
+    credential: Credential | None,
+    client: IPAddress,
+    text: str = "",
+    stale: Cookie | None = None,
+) -> Visitor:
+    """Who asks. Raises QuestionRefused (401) with this text.
 
-
-def numeric_id(identity: Identity) -> int:
-    """The id of a local user: products whose ids are integers have no other users yet."""
-    assert identity.user_id is not None  # noqa: S101 - every authenticator vouches for local users
-    return identity.user_id
+    It removes the cookie that the credential was in, where that is `stale`: it would hide a later sign-in
+    elsewhere.
+    """
+    if credential is None:
+        raise QuestionRefused(401, text, reason=Reason.NO_CREDENTIAL)
+    answer = await visits.of(credential, client)
+    if isinstance(answer, Rejected):
+        raise QuestionRefused(401, text, reason=answer.reason, cookies=(stale.forget(),) if stale else ())
+    return answer

@@ -8,11 +8,11 @@ from functools import lru_cache
 
 from pydantic import ConfigDict, Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, admitted, phrase
-from sidecar.credentials import id_of_secret, in_authorization, in_cookie
-from sidecar.errors import InvalidValue, QuestionRefused
-from sidecar.model import Credential, Form, Headers, Rejected
-from sidecar.records import Account, User, primary_account
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
+from sidecar.credentials import in_authorization, in_cookie
+from sidecar.errors import BodyRefused, QuestionRefused
+from sidecar.model import Form, Reason, Rejected
+from sidecar.records import Account, primary_account
 from sidecar.visits import Visitor, Visits
 
 _MESSAGES = {401: "Not authenticated"}
@@ -33,10 +33,10 @@ class UserSession(Wire):
 
     id: int = Field(description="User ID")
     email: str = Field(description="User's email address; empty where the user has none")
-    created_by: str = Field(description="Who created this user")
-    updated_by: str = Field(description="Who last updated this user")
-    created_at: str = Field(json_schema_extra={"format": "date-time"})
-    updated_at: str = Field(json_schema_extra={"format": "date-time"})
+    created_by: str | None = Field(description="Who created this user; absent where that is not known here")
+    updated_by: str | None = Field(description="Who last updated this user")
+    created_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    updated_at: str | None = Field(json_schema_extra={"format": "date-time"})
     primary_account: UserAccount | None = Field(
         None, description="The account that X-Account-ID selects, else the primary one; absent without any"
     )
@@ -58,10 +58,10 @@ class Login(Wire):
         }
     )
 
-    email: str = Field(default_factory=str)
-    password: str = Field(default_factory=str)
-    api_key: str = Field(default_factory=str)
-    api_secret: str = Field(default_factory=str)
+    email: str = absent()
+    password: str = absent()
+    api_key: str = absent()
+    api_secret: str = absent()
 
 
 class Error(Wire):
@@ -76,8 +76,9 @@ class Pulse(Dialect):
     """Answers as Pulse."""
 
     name = "pulse"
-    below = ("/auth/",)
+    below = "/auth/"
     error = Error
+    words = _MESSAGES
 
     def __init__(self, visits: Visits) -> None:
         self._visits = visits
@@ -107,15 +108,15 @@ class Pulse(Dialect):
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
         status = refusal.status
-        message = refusal.message or _MESSAGES.get(status) or phrase(status)
-        return Answer(Error(error=phrase(status), status=status, message=message), status)
+        return Answer(Error(error=phrase(status), status=status, message=self.message(refusal)), status)
 
     async def _session(self, question: Question) -> Answer:
-        credential = self._presented(question.headers)
-        if credential is None:
-            raise QuestionRefused(401)
-        visitor = admitted(await self._visits.of(credential, question.client))
-        return await self._answer(visitor, question.headers.optional(b"x-account-id"))
+        headers = question.headers
+        credential = in_authorization(headers, frozenset({Form.BEARER})) or in_cookie(
+            headers, self._visits.cookie.name
+        )
+        visitor = await visitor_of(self._visits, credential, question.client)
+        return await self._answer(visitor, headers.optional(b"x-account-id"))
 
     async def _login(self, question: Question) -> Answer:
         login = question.read(Login)
@@ -125,37 +126,39 @@ class Pulse(Dialect):
             case ["api_key", "api_secret"]:
                 return await self._by_api_key(login.api_key, login.api_secret, question)
             case _:
-                raise InvalidValue("it has neither email and password alone nor apiKey and apiSecret alone")
+                raise BodyRefused("it has neither email and password alone nor apiKey and apiSecret alone")
 
     async def _by_password(self, email: str, password: str, question: Question) -> Answer:
-        before = await self._visits.in_browser(question.headers)
-        entered = await self._visits.begin(email, password, question.client, before)
+        entered = await self._visits.begin(email, password, question.client, question.headers)
         if isinstance(entered, Rejected):
-            raise QuestionRefused(401, _WRONG_LOGIN)
-        token = await self._visits.sessions.token(entered.begun.session, entered.user)
-        session = _user_session(entered.user, token.text, primary_account(entered.user.accounts))
-        return Answer(session, cookies=(entered.cookie,))
+            raise QuestionRefused(401, _WRONG_LOGIN, reason=entered.reason)
+        answer = await self._answer(entered.visitor)
+        return answer._replace(cookies=(entered.cookie,))
 
     async def _by_api_key(self, key_id: str, key: str, question: Question) -> Answer:
-        self._visits.sign_in.count_attempt(question.client)
-        credential = Credential(Form.API_KEY, key.encode("utf-8"))
-        if id_of_secret(credential.value) != key_id:
-            raise QuestionRefused(401, _WRONG_LOGIN)
-        visitor = await self._visits.of(credential, question.client)
+        visitor = await self._visits.by_api_key(key_id, key, question.client)
         if isinstance(visitor, Rejected):
-            raise QuestionRefused(401, _WRONG_LOGIN)
+            raise QuestionRefused(401, _WRONG_LOGIN, reason=visitor.reason)
         return await self._answer(visitor)
 
     async def _answer(self, visitor: Visitor, account: bytes | None = None) -> Answer:
         """Who it is, with the token that a client may go on with."""
-        user, token = visitor.verified.user, await self._visits.token(visitor)
-        session = _user_session(user, token, _selected(user.accounts, account))
-        return Answer(session, cookies=await self._visits.note(visitor))
-
-    def _presented(self, headers: Headers) -> Credential | None:
-        return in_authorization(headers, frozenset({Form.BEARER})) or in_cookie(
-            headers, self._visits.cookie.name
+        identity, user = visitor.identity, visitor.verified.user
+        selected = _selected(identity.accounts, account)
+        session = UserSession(
+            id=identity.numeric_id,
+            email=identity.email,
+            created_by=user.created_by if user else None,
+            updated_by=user.updated_by if user else None,
+            created_at=_iso(user.created_at) if user else None,
+            updated_at=_iso(user.updated_at) if user else None,
+            primary_account=_account(selected) if selected else None,
+            accounts=tuple(map(_account, identity.accounts)),
+            flat_roles_list=identity.roles,
+            flat_permissions_list=identity.permissions,
+            token=await self._visits.token(visitor),
         )
+        return Answer(session, cookies=await self._visits.note(visitor))
 
 
 def _selected(accounts: Sequence[Account], wanted: bytes | None) -> Account | None:
@@ -164,24 +167,8 @@ def _selected(accounts: Sequence[Account], wanted: bytes | None) -> Account | No
         return primary_account(accounts)
     account = next((each for each in accounts if each.id.encode("utf-8") == wanted), None)
     if account is None:
-        raise QuestionRefused(401, "No access to this account")
+        raise QuestionRefused(401, "No access to this account", reason=Reason.MISSING_ACCOUNT)
     return account
-
-
-def _user_session(user: User, token: str, selected: Account | None) -> UserSession:
-    return UserSession(
-        id=user.id,
-        email=user.email,
-        created_by=user.created_by,
-        updated_by=user.updated_by,
-        created_at=_iso(user.created_at),
-        updated_at=_iso(user.updated_at),
-        primary_account=None if selected is None else _account(selected),
-        accounts=tuple(map(_account, user.accounts)),
-        flat_roles_list=user.roles,
-        flat_permissions_list=user.permissions,
-        token=token,
-    )
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, numeric_id, phrase
+from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
 from sidecar.errors import CredentialRefused, QuestionRefused
@@ -61,8 +61,9 @@ class Virola(Dialect):
     """Answers as a Virola server."""
 
     name = "virola"
-    below = ("/api/v1/",)
+    below = "/api/v1/"
     error = Error
+    words = _TEXTS
     security: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "virola": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
     }
@@ -106,7 +107,7 @@ class Virola(Dialect):
 
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """See Dialect.refuse."""
-        text = refusal.message or _TEXTS.get(refusal.status) or phrase(refusal.status)
+        text = self.message(refusal)
         return Answer(Error(error_text=text, http_status_code=refusal.status), refusal.status)
 
     async def _status(self, question: Question) -> Answer:
@@ -114,21 +115,20 @@ class Virola(Dialect):
         cookies = await self._visits.note(visitor)
         # An API key has an id as well, and no session.
         session_id = visitor.identity.session_id or id_of_secret(visitor.credential.value)
-        return Answer(
-            Status(user_id=numeric_id(visitor.identity), user_session_id=session_id), cookies=cookies
-        )
+        status = Status(user_id=visitor.identity.numeric_id, user_session_id=session_id)
+        return Answer(status, cookies=cookies)
 
     async def _login(self, question: Question) -> Answer:
         login = question.read(Login)
-        names = (self._cookie.name, self._visits.cookie.name)
-        before = [await self._visits.in_browser(question.headers, name) for name in names]
-        entered = await self._visits.begin(login.user_name, login.password, question.client, *before)
+        entered = await self._visits.begin(
+            login.user_name, login.password, question.client, question.headers, self._cookie.name
+        )
         if isinstance(entered, Rejected):
-            raise QuestionRefused(401, _WRONG_PASSWORD)
-        session, secret = entered.begun.session, entered.begun.secret
+            raise QuestionRefused(401, _WRONG_PASSWORD, reason=entered.reason)
+        identity, secret = entered.visitor.identity, entered.visitor.credential.value
         # It is refreshed nowhere: the browser keeps it for as long as the session can live.
-        cookie = self._cookie.set(secret.encode("ascii"), session.expires_at - session.created_at)
-        status = Status(user_id=entered.user.id, user_session_id=session.id)
+        cookie = self._cookie.set(secret, entered.lifetime)
+        status = Status(user_id=identity.numeric_id, user_session_id=identity.session_id)
         return Answer(status, cookies=(entered.cookie, cookie))
 
     async def _logout(self, question: Question) -> Answer:
@@ -144,15 +144,10 @@ class Virola(Dialect):
         try:
             own = in_cookie(question.headers, self._cookie.name)
             credential = own or self._other(question.headers)
-        except CredentialRefused:
-            raise QuestionRefused(401, text) from None
-        if credential is None:
-            raise QuestionRefused(401, text)
-        visitor = await self._visits.of(credential, question.client)
-        if isinstance(visitor, Rejected):
-            # A stale cookie would hide a later sign-in elsewhere.
-            raise QuestionRefused(401, text, cookies=(self._cookie.forget(),) if own else ())
-        return visitor
+        except CredentialRefused as refused:
+            raise QuestionRefused(401, text, reason=refused.reason) from None
+        stale = self._cookie if own else None
+        return await visitor_of(self._visits, credential, question.client, text, stale)
 
     def _other(self, headers: Headers) -> Credential | None:
         return in_cookie(headers, self._visits.cookie.name) or in_authorization(

@@ -69,7 +69,7 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         if pending is None:
             return False
         pending.keep_alive = False
-        if pending.more_body:  # an application that reads it gets an empty piece, which is said to have more
+        if pending.more_body:  # `read_body` in web/bodies.py gets an empty piece, which is said to have more
             pending.body = bytearray()
             pending.message_event.set()
         return True

@@ -11,6 +11,13 @@ from pydantic import ValidationError
 
 from sidecar.errors import Fault, SettingsError
 from sidecar.settings.checks import faults, warnings
+from sidecar.settings.external import (
+    AskingSettings,
+    ExternalSettings,
+    IntrospectionSettings,
+    JwtSettings,
+    UpstreamSettings,
+)
 from sidecar.settings.model import (
     IDENTITY_FIELDS,
     Ban,
@@ -27,8 +34,12 @@ from sidecar.settings.types import Rate
 
 __all__ = [
     "IDENTITY_FIELDS",
+    "AskingSettings",
     "Ban",
     "Checks",
+    "ExternalSettings",
+    "IntrospectionSettings",
+    "JwtSettings",
     "Limits",
     "Rate",
     "RuleSettings",
@@ -36,12 +47,14 @@ __all__ = [
     "Settings",
     "Tokens",
     "TrafficGuard",
+    "UpstreamSettings",
     "find_file",
     "load",
     "parse",
     "warnings",
 ]
 
+_TYPES = {("jwt",), ("introspection",), ("upstream",)}
 _KEY_IN_MESSAGE = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
 
 
@@ -71,7 +84,10 @@ def parse(tables: dict[str, Any]) -> Settings:
 
 
 def _fault(error: dict[str, Any]) -> Fault:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    where = error["loc"]
+    if where[0] == "authenticators" and where[2:3] in _TYPES:  # the union's own name for what was meant
+        where = (*where[:2], *where[3:])
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return Fault(path, "there is no such key")

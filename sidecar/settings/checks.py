@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from sidecar.errors import Fault
-from sidecar.hosts import HostPattern
+from sidecar.hosts import HostPattern, is_loopback
 from sidecar.model import Form
 from sidecar.settings.model import RuleSettings, Settings
 
@@ -16,7 +15,7 @@ FORMS: Mapping[str, frozenset[Form]] = {
     "api_key": frozenset({Form.API_KEY, Form.BEARER}),
     "basic": frozenset({Form.BASIC}),
 }
-"""The forms that each authenticator takes. They say so themselves, on a floor above: a test compares."""
+"""The forms that our own authenticators take. They say so themselves, on a floor above: a test compares."""
 
 PRODUCT_PATHS: Mapping[str, str] = {
     "cargo_extra": "/api/v1/user/",
@@ -27,11 +26,14 @@ PRODUCT_PATHS: Mapping[str, str] = {
 }
 """Below which a product of [checks] answers everything. They say so themselves: a test compares."""
 
+_PRODUCTS_WITH_SESSIONS = tuple(name for name in PRODUCT_PATHS if name != "authing")
+"""The products of [checks] whose clients present a session of ours. Authing's present an access key's token."""
+
 
 def faults(settings: Settings) -> Iterator[Fault]:
     """What contradicts itself: the sidecar does not start with it."""
     yield from _pages_among_products(settings)
-    enabled = settings.authenticators.enabled()
+    enabled = frozenset(settings.authenticators.enabled())
     for position, rule in enumerate(settings.rules):
         yield from _not_enabled(position, rule, enabled)
         yield from _never_satisfied(position, rule, enabled)
@@ -60,7 +62,9 @@ def _never_satisfied(position: int, rule: RuleSettings, enabled: frozenset[str])
     if rule.access != "authenticated" or not rule.credentials:
         return
     names = frozenset(rule.authenticators) or enabled
-    taken = frozenset[Form]().union(*(FORMS.get(name, ()) for name in names))
+    if not names.issubset(FORMS):  # what authenticators of other systems take depends on those
+        return
+    taken = frozenset[Form]().union(*(FORMS[name] for name in names))
     if taken.isdisjoint(rule.credentials):
         yield Fault(
             f"rules[{position}].credentials",
@@ -75,6 +79,9 @@ def warnings(settings: Settings) -> Iterator[Fault]:
     yield from _rules_never_reached(settings)
     yield from _sign_in_that_leads_nowhere(settings)
     yield from _trust_in_nobody_or_everybody(settings)
+    yield from _limits_for_nobody(settings)
+    yield from _sessions_that_nobody_accepts(settings)
+    yield from _front_ends_without_cookies(settings)
 
 
 def _unreachable_by_cookie(settings: Settings) -> Iterator[Fault]:
@@ -95,7 +102,7 @@ def _hosts_behind_a_sign_in(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _takes_cookies(settings: Settings, rule: RuleSettings) -> bool:
-    authenticators = frozenset(rule.authenticators) or settings.authenticators.enabled()
+    authenticators = frozenset(rule.authenticators or settings.authenticators.enabled())
     forms = rule.credentials or ("cookie",)
     return rule.access == "authenticated" and "session" in authenticators and "cookie" in forms
 
@@ -115,25 +122,20 @@ def _cookie_scope(settings: Settings) -> str:
 
 
 def _public_host(settings: Settings) -> str:
-    return HostPattern.parse(urlsplit(settings.login.public_url).netloc).name
+    return _host_of(settings.login.public_url)
+
+
+def _host_of(url: str) -> str:
+    return HostPattern.parse(urlsplit(url).netloc).name
 
 
 def _secure_cookie_over_http(settings: Settings) -> Iterator[Fault]:
     public = urlsplit(settings.login.public_url)
-    if settings.session.cookie_secure and public.scheme == "http" and not _is_loopback(public.hostname or ""):
+    if settings.session.cookie_secure and public.scheme == "http" and not is_loopback(public.hostname or ""):
         yield Fault(
             "login.public_url",
             "browsers drop the session cookie on plain http: use https, or set session.cookie_secure = false",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _rules_never_reached(settings: Settings) -> Iterator[Fault]:
@@ -163,3 +165,50 @@ def _trust_in_nobody_or_everybody(settings: Settings) -> Iterator[Fault]:
                 f"server.trusted_proxies[{index}]",
                 "it is everybody: anybody may say which client asks for what",
             )
+
+
+def _limits_for_nobody(settings: Settings) -> Iterator[Fault]:
+    for index, network in enumerate(settings.limits.exempt_networks):
+        if not network.prefixlen:
+            yield Fault(
+                f"limits.exempt_networks[{index}]", "it is everybody: no client is ever counted or banned"
+            )
+
+
+def _sessions_that_nobody_accepts(settings: Settings) -> Iterator[Fault]:
+    checks = settings.checks
+    asked = [f"checks.{name}" for name in _PRODUCTS_WITH_SESSIONS if getattr(checks, name).enabled]
+    if asked and not settings.authenticators.session.enabled:
+        yield Fault(
+            "authenticators.session.enabled",
+            f"no session is accepted: whoever signs in is refused by their next request to {', '.join(asked)}",
+        )
+
+
+def _front_ends_without_cookies(settings: Settings) -> Iterator[Fault]:
+    if settings.session.cookie_same_site == "none":
+        return
+    ours = _public_host(settings)
+    for index, origin in enumerate(settings.checks.allowed_origins):
+        host = _host_of(origin)
+        if _certainly_another_site(host, ours):
+            yield Fault(
+                f"checks.allowed_origins[{index}]",
+                f"browsers send no cookie from {host}, which is another site than {ours} (login.public_url): "
+                'set session.cookie_same_site = "none"',
+            )
+
+
+def _certainly_another_site(host: str, ours: str) -> bool:
+    """Whether they have no domain in common that somebody could own.
+
+    Which domains can be owned (`example.com`, but not `co.uk`) is a list that only browsers have: hosts
+    with the same last two labels may be one site.
+    """
+    if _is_address(host) or _is_address(ours):
+        return host != ours
+    return host.split(".")[-2:] != ours.split(".")[-2:]
+
+
+def _is_address(host: str) -> bool:
+    return host.startswith("[") or host.rpartition(".")[2].isdecimal()

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sidecar.errors import InvalidValue
 from sidecar.hosts import HostPattern
 from sidecar.model import Form
+from sidecar.settings.external import NAME, AnyExternalSettings, ExternalSettings
+from sidecar.settings.section import Section, Table
 from sidecar.settings.sources import Environment
 from sidecar.settings.types import (
     Duration,
@@ -36,7 +35,6 @@ from sidecar.settings.types import (
     PathPatterns,
     Rate,
     RateSetting,
-    SecretMark,
     SecretUrl,
     Size,
     TrustedProxies,
@@ -44,54 +42,7 @@ from sidecar.settings.types import (
     header_name,
     read_json,
     read_list,
-    read_secret_file,
 )
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown keys are faults, and a secret `x` may be given as `x_file`.
-
-    From the environment it may come whole, as JSON.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, given: Any) -> Any:
-        table = read_json(given)
-        return cls._with_secrets(table) if isinstance(table, dict) else table
-
-    @classmethod
-    def _with_secrets(cls, table: dict[str, Any]) -> dict[str, Any]:
-        values = dict(table)
-        for name in cls._secrets():
-            if f"{name}_file" in values:
-                if name in values:
-                    raise ValueError(f"{name} and {name}_file are both set: leave one out")
-                values[name] = read_secret_file(values.pop(f"{name}_file"))
-        return values
-
-    @classmethod
-    def _secrets(cls) -> list[str]:
-        """The keys that may also be given as `<key>_file`."""
-        fields = cls.model_fields.items()
-        return [
-            name for name, field in fields if any(isinstance(mark, SecretMark) for mark in field.metadata)
-        ]
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema, with the keys that only the validator above knows."""
-        schema = handler.resolve_ref_schema(handler(core))
-        for name in cls._secrets():
-            described = {"type": "string", "description": f"The path of a file that holds {name}."}
-            schema["properties"][f"{name}_file"] = described
-        return schema
-
-
-class Table(Section):
-    """A section within a section, which has a table of its own in the file."""
 
 
 class Server(Section):
@@ -293,15 +244,33 @@ class BasicAuthenticatorSettings(Table):
 
 
 class Authenticators(Section):
-    """Who may vouch for a request."""
+    """Who may vouch for a request. Others than these have names of your choice: docs/authenticators.md."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, AnyExternalSettings] = Field(init=False)
 
     session: SessionAuthenticatorSettings = SessionAuthenticatorSettings()
     api_key: ApiKeyAuthenticatorSettings = ApiKeyAuthenticatorSettings()
     basic: BasicAuthenticatorSettings = BasicAuthenticatorSettings()
 
-    def enabled(self) -> frozenset[str]:
+    @property
+    def external(self) -> Mapping[str, ExternalSettings]:
+        """Those of other systems, by name, in the order of the file."""
+        return self.__pydantic_extra__
+
+    def enabled(self) -> tuple[str, ...]:
         """The names of those that are on."""
-        return frozenset(name for name in type(self).model_fields if getattr(self, name).enabled)
+        names = (*type(self).model_fields, *self.external)
+        return tuple(name for name in names if getattr(self, name).enabled)
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for name in self.external:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name}: a name has small letters, digits, _ and -, and begins with a letter"
+                )
+        return self
 
 
 class RuleSettings(Section):

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sidecar.settings.model import Settings, Table
+from sidecar.settings.model import Settings
+from sidecar.settings.section import Table
 
 _WIDTH = 110
 

@@ -133,6 +133,15 @@ def read_json(value: object) -> object:
         raise ValueError(f"it is not JSON: {error}") from None
 
 
+def one_or_more(value: object) -> object:
+    """As `read_list`; one item may stand alone."""
+    return (
+        (value,)
+        if isinstance(value, str) and not value.startswith("[") and "," not in value
+        else read_list(value)
+    )
+
+
 def _not_empty(value: str) -> str:
     if not value:
         raise ValueError("an empty name matches nothing: leave it out")
@@ -280,6 +289,14 @@ SecretUrl = Annotated[
     PlainSerializer(mask_password, return_type=str),
 ]
 """A URL that may hold a password."""
+
+
+Secret = Annotated[
+    str,
+    SecretMark(),
+    BeforeValidator(_refuse_unreadable),
+    PlainSerializer(lambda secret: "***" if secret else "", return_type=str),
+]
 
 
 def read_secret_file(path: object) -> str | Unreadable:

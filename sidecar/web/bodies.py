@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from sidecar.errors import BodyTooLarge, InvalidValue
+from sidecar.errors import BodyRefused, BodyTooLarge
 
 if TYPE_CHECKING:
     from sidecar.web.entrance import Receive
@@ -22,14 +22,14 @@ PATIENCE = 10.0
 async def read_body(receive: Receive, patience: float = PATIENCE) -> bytes:
     """The whole body.
 
-    Raises InvalidValue where it does not arrive in time or ends in the middle, BodyTooLarge where it is
+    Raises BodyRefused where it does not arrive in time or ends in the middle, BodyTooLarge where it is
     longer than anything we read, ClientDisconnect where the client has gone.
     """
     try:
         async with asyncio.timeout(patience):
             return await _read_whole(receive)
     except TimeoutError:
-        raise InvalidValue("it did not arrive in time") from None
+        raise BodyRefused("it did not arrive in time") from None
 
 
 async def _read_whole(receive: Receive) -> bytes:
@@ -44,5 +44,5 @@ async def _read_whole(receive: Receive) -> bytes:
             raise BodyTooLarge("it is too long")
         if not message.get("more_body", False):
             return bytes(body)
-        if not piece:  # nothing, and more to come: how the server says that the client has sent its last byte
-            raise InvalidValue("it ends in the middle")
+        if not piece:  # and more to come: so says `eof_received` in server/protocol.py
+            raise BodyRefused("it ends in the middle")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
@@ -10,28 +10,29 @@ from typing import NamedTuple
 
 import structlog
 from pydantic_core import to_json
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question
 from sidecar.errors import (
+    BodyRefused,
     BodyTooLarge,
     CredentialRefused,
-    InvalidValue,
     Overloaded,
     QuestionRefused,
     RequestRefused,
     StoreUnavailable,
     Throttled,
+    UpstreamThrottled,
+    UpstreamUnavailable,
 )
 from sidecar.limiting import RequestLimits
-from sidecar.model import HeaderLines, Headers
+from sidecar.model import HeaderLines, Headers, reason_of
 from sidecar.telemetry import Metrics
 from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies, address_of
 from sidecar.web.bodies import read_body
-from sidecar.web.entrance import ASGIApp, Receive, Scope, Send, peer_of
-from sidecar.web.forms import OwnOrigins
+from sidecar.web.entrance import Receive, Scope, Send, peer_of
+from sidecar.web.origins import OwnOrigins
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Admission:
     """What a request has to pass before it is answered."""
 
     trusted: TrustedProxies
@@ -67,11 +68,11 @@ class Desk:
             raise QuestionRefused(400, "A request names one host")
         client = address_of(headers, peer_of(scope), self.trusted, self.client_ip_hops)
         if self.traffic.denies(headers, client):
-            raise QuestionRefused(403)
+            raise QuestionRefused(403, reason="traffic_guard")
         self.limits.count_check(client)
         endpoint = _endpoint(place, scope["method"])
         if endpoint.from_own_sites and not self.own_origins.admit(headers):
-            raise QuestionRefused(403, _CROSS_SITE)
+            raise QuestionRefused(403, _CROSS_SITE, reason="another_site")
         body = await read_body(receive) if endpoint.question else b""
         return endpoint, Question(headers, client, body)
 
@@ -88,13 +89,13 @@ def _endpoint(place: Place, method: str) -> Endpoint:
 class DocumentedChecks:
     """An ASGI application for the paths at which it can `find` a product."""
 
-    def __init__(self, dialects: Iterable[Dialect], desk: Desk, metrics: Metrics) -> None:
-        self._desk = desk
+    def __init__(self, dialects: Iterable[Dialect], admission: Admission, metrics: Metrics) -> None:
+        self._admission = admission
         self._answered = metrics.check_requests
         self._places: dict[str, Place] = {}
         self._below: dict[str, Place] = {}
         for dialect in dialects:
-            self._below |= {prefix: Place(dialect, "none", {}) for prefix in dialect.below}
+            self._below[dialect.below] = Place(dialect, "none", {})
             for endpoint in dialect.endpoints:
                 place = self._places.setdefault(endpoint.path, Place(dialect, endpoint.path, {}))
                 place.methods[endpoint.method] = endpoint
@@ -103,16 +104,17 @@ class DocumentedChecks:
         """See ASGIApp. What `find` found is the scope's `route`."""
         place: Place = scope["route"]
         try:
-            endpoint, question = await self._desk.admit(scope, receive, place)
-            answer, status = await endpoint.respond(question), 200
+            endpoint, question = await self._admission.admit(scope, receive, place)
+            answer, outcome = await endpoint.respond(question), 200
             headers: HeaderLines = ()
         except Exception as error:
             refusal = _refusal_of(error)
             if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 log.exception("check_failed", dialect=place.dialect.name)
-            answer, status = place.dialect.refuse(refusal), refusal.status
+            answer, outcome = place.dialect.refuse(refusal), refusal.status
             headers = _headers(refusal, answer, place)
-        self._answered.inc((place.dialect.name, str(status)))
+            log.debug("refused", dialect=place.dialect.name, outcome=outcome, reason=refusal.reason)
+        self._answered.inc((place.dialect.name, str(outcome)))
         await _send(send, answer, headers)
 
     def find(self, path: str) -> Place | None:
@@ -133,17 +135,17 @@ def _refusal_of(error: Exception) -> QuestionRefused:
         case QuestionRefused():
             return error
         case BodyTooLarge():
-            return QuestionRefused(413)
-        case InvalidValue() | ClientDisconnect():  # who has gone reads no answer
-            return QuestionRefused(400, f"The body cannot be read: {error}")
-        case CredentialRefused():
-            return QuestionRefused(401)
+            return QuestionRefused(413, reason="body_too_large")
+        case BodyRefused() | ClientDisconnect():  # who has gone reads no answer
+            return QuestionRefused(400, f"The body cannot be read: {error}", reason="bad_body")
+        case CredentialRefused(reason=reason):
+            return QuestionRefused(401, reason=reason)
         case RequestRefused(reason=reason):
-            return QuestionRefused(400, f"The request cannot be read: {reason}")
-        case Throttled(retry_after=seconds):
-            return QuestionRefused(429, retry_after=seconds)
-        case StoreUnavailable() | Overloaded():
-            return QuestionRefused(503, retry_after=_OUTAGE)
+            return QuestionRefused(400, f"The request cannot be read: {reason}", reason=reason)
+        case Throttled() | UpstreamThrottled():
+            return QuestionRefused(429, reason=reason_of(error), retry_after=error.retry_after)
+        case StoreUnavailable() | UpstreamUnavailable() | Overloaded():
+            return QuestionRefused(503, reason=reason_of(error), retry_after=_OUTAGE)
         case _:
             return QuestionRefused(500)
 
@@ -168,17 +170,3 @@ async def _send(send: Send, answer: Answer, more: HeaderLines) -> None:
     headers = [*_COMMON, length, *more, *cookies]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Lets front ends at these origins ask from a browser, with cookies; or nobody's."""
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_credentials=True,
-        allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "X-Account-ID"),
-        expose_headers=("Retry-After",),
-    )

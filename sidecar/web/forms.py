@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
 from sidecar.credentials import cookie_values
 from sidecar.errors import InvalidValue
-from sidecar.hosts import origin_of
 from sidecar.model import Headers
 from sidecar.settings import SessionSettings
 from sidecar.web.bodies import read_body
+from sidecar.web.origins import OwnOrigins
 
 _MOST_FIELDS = 16
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -38,25 +38,6 @@ async def read_form(request: Request) -> Mapping[str, str]:
     except ValueError:
         raise InvalidValue("The form cannot be read.") from None
     return dict(pairs)
-
-
-class OwnOrigins:
-    """The sites whose requests may change something: our own, and front ends that the operator named."""
-
-    def __init__(self, public_url: str, others: Iterable[str] = ()) -> None:
-        self._origins = frozenset(origin.encode("ascii") for origin in (origin_of(public_url), *others))
-
-    def admit(self, headers: Headers) -> bool:
-        """Whether one of them sent this, or no browser did.
-
-        A browser says where a request comes from in Sec-Fetch-Site, an older one in Origin alone.
-        """
-        origins = headers.all(b"origin")
-        if origins and self._origins.issuperset(origins):
-            return True
-        if sites := headers.all(b"sec-fetch-site"):
-            return {b"same-origin", b"none"}.issuperset(sites)
-        return not origins
 
 
 class CrossSiteGuard:

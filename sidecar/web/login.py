@@ -81,9 +81,8 @@ class LoginPages:
             return self._unwanted()
         rd = self.redirects.checked(form.get("rd", ""))
         name = form.get("username", "")
-        before = await self.visits.in_browser(_headers(request))
         try:
-            entered = await self.visits.begin(name, form.get("password", ""), client, before)
+            entered = await self.visits.begin(name, form.get("password", ""), client, _headers(request))
         except Throttled as throttled:
             return self._throttled(request, rd, name, throttled)
         if isinstance(entered, Rejected):

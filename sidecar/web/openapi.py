@@ -17,7 +17,7 @@ from pydantic_core.core_schema import (
 )
 
 from sidecar import __version__
-from sidecar.checks.dialect import SECURITY, Dialect, Endpoint, phrase
+from sidecar.checks.dialect import Dialect, Endpoint, phrase
 from sidecar.errors import QuestionRefused
 from sidecar.hosts import origin_of
 from sidecar.settings import Settings
@@ -43,14 +43,15 @@ References = Mapping[tuple[Any, JsonSchemaMode], JsonSchemaValue]
 
 def openapi_document(dialects: Iterable[Dialect], settings: Settings) -> Json:
     """The document. Wherever the pages are below, the endpoints are at the root of their host."""
-    session = {**SECURITY["session"], "name": settings.session.cookie}
+    bearer = {"type": "http", "scheme": "bearer", "description": "A session token, or an API key."}
+    session = {"type": "apiKey", "in": "cookie", "name": settings.session.cookie}
     paths: dict[str, Json] = {}
     schemas: Json = {}
     security: Json = {}
     for dialect in dialects:
         references, definitions = _described(dialect)
         schemas |= definitions
-        known = {**SECURITY, "session": session, **dialect.security}
+        known = {"bearer": bearer, "session": session, **dialect.security}
         for endpoint in dialect.endpoints:
             operation = _operation(dialect, endpoint, references)
             paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation

@@ -23,6 +23,7 @@ from sidecar.ports import Store
 from sidecar.records import AccessKey, ApiKey, App, Changes, NewUser, Session, SigningKey, User
 from sidecar.stores import open_store
 from sidecar.stores.sqlite import SqliteStore, changes, schema
+from tests.running import locked
 
 NOBODY = 65534
 SESSION = Session("s", 1, created_at=1000.0, last_used_at=1000.0, expires_at=2000.0)
@@ -412,14 +413,6 @@ def test_processes_that_migrate_one_file_share_its_nonces(version_1: Path) -> No
 
 
 # --- another writer ------------------------------------------------------------------------------
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another writer has the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
 
 
 async def test_a_locked_store_still_reads_and_says_soon_that_it_cannot_write(

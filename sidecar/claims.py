@@ -1,0 +1,88 @@
+"""Identities of people whom another system knows, from what it says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Any
+
+from sidecar.errors import InvalidToken
+from sidecar.model import Identity
+from sidecar.settings import ExternalSettings
+
+_LARGEST_NUMBER = 2**53
+
+
+class ClaimsReader:
+    """Reads claims as one authenticator's settings say."""
+
+    def __init__(self, settings: ExternalSettings, name: str) -> None:
+        self._paths = settings.claims
+        self._prefix = settings.subject_prefix
+        self._numeric = settings.numeric_subject
+        self._method = f"{settings.type}:{name}"
+
+    def identity(self, claims: Mapping[str, Any], issuer: str, expires_at: float = inf) -> Identity:
+        """Who it is. `issuer` says whose subjects these are; `expires_at` is in seconds since the epoch.
+
+        Raises InvalidToken where nobody is named. A member of another type than expected is as good as none.
+        """
+        subject = _text(at(claims, self._paths.subject))
+        if not subject:
+            raise InvalidToken("it names no subject")
+        return Identity(
+            subject=self._prefix + subject,
+            method=self._method,
+            number=self._number(subject),
+            username=_text(at(claims, self._paths.username)),
+            email=_text(at(claims, self._paths.email)),
+            name=_text(at(claims, self._paths.name)),
+            roles=_words(at(claims, self._paths.roles)),
+            permissions=_words(at(claims, self._paths.permissions)),
+            scopes=_words(at(claims, self._paths.scopes)),
+            issuer=issuer,
+            expires_at=expires_at,
+        )
+
+    def _number(self, subject: str) -> int | None:
+        is_number = self._numeric and subject.isascii() and subject.isdecimal() and len(subject) < 17  # noqa: PLR2004 - digits of 2^53
+        return int(subject) if is_number and int(subject) < _LARGEST_NUMBER else None
+
+
+def at(claims: Mapping[str, Any], path: str) -> object:
+    """What is at a dotted path; None where there is nothing. A name may have dots in it itself."""
+    if path in claims:
+        return claims[path]
+    for name, rest in _splits(path):
+        inner = claims.get(name)
+        if isinstance(inner, Mapping) and (found := at(inner, rest)) is not None:
+            return found
+    return None
+
+
+def _splits(path: str) -> Iterator[tuple[str, str]]:
+    for position, character in enumerate(path):
+        if character == ".":
+            yield path[:position], path[position + 1 :]
+
+
+def _text(value: object) -> str:
+    """A string; a whole number is one too. Raises InvalidToken where no header could carry it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        return ""
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidToken("it is not Unicode") from None
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    """A list of strings, or words with spaces between them: sorted, each once, none empty."""
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return ()
+    return tuple(sorted({text for item in items if isinstance(item, str) and (text := _text(item))}))
