@@ -226,7 +226,7 @@ class _AuthListener:
         return Pipeline(
             trusted=self.trusted,
             client_ip_hops=settings.server.client_ip_hops,
-            policy=Policy(settings.rules, {name: each.forms for name, each in self.authenticators.items()}),
+            policy=Policy(settings.rules, self.authenticators),
             authentication=self.authentication,
             disabled_apps=DisabledApps(parts.store.apps, parts.revocations),
             revocations=parts.revocations,

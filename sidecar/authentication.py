@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from sidecar.caching import IdentityCache, Known
+from sidecar.errors import UpstreamThrottled, UpstreamUnavailable
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import Credential, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Authenticator
@@ -32,8 +33,10 @@ class Authentication:
     ) -> Known | Rejected:
         """The first answer of the authenticators `among` these names, by the revocations' last look.
 
-        Raises what Authenticator.authenticate raises.
+        Where one that asks another system cannot, the next may know the credential: its own outage touches
+        nobody else's users. Raises what Authenticator.authenticate raises.
         """
+        outage: UpstreamUnavailable | UpstreamThrottled | None = None
         for name, authenticator in self._authenticators.items():
             if name not in among or credential.form not in authenticator.forms:
                 continue
@@ -41,11 +44,17 @@ class Authentication:
             if known is not None:
                 return known
             generation = self._revocations.generation
-            answer = await authenticator.authenticate(credential, client)
+            try:
+                answer = await authenticator.authenticate(credential, client)
+            except (UpstreamUnavailable, UpstreamThrottled) as error:
+                outage = outage or error
+                continue
             if isinstance(answer, Verified):
                 known = Known(answer, self._identity_headers.render(answer.identity))
                 self._cache.put(name, credential, known, now, generation)
                 return known
             if answer is not None:
                 return answer
+        if outage is not None:
+            raise outage
         return Rejected(Reason.UNKNOWN_CREDENTIAL)

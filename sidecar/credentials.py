@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from hashlib import sha256
 
 from sidecar.errors import CredentialRefused, EmptyCredential
@@ -35,16 +36,23 @@ def id_of_secret(secret: bytes) -> str:
     return sha256(secret).hexdigest()[:_ID_DIGITS]
 
 
-def presented(headers: Headers, forms: frozenset[Form], cookie_name: bytes) -> Credential | None:
-    """The one credential that decides: Authorization, then X-Api-Key, then the session's cookie.
+def presented(
+    headers: Headers,
+    forms: frozenset[Form],
+    own_cookie: bytes,
+    others_cookies: Sequence[Sequence[bytes]] = (),
+) -> Credential | None:
+    """The one credential that decides: Authorization, then X-Api-Key, then a session's cookies.
 
-    What has none of `forms` is passed over: it is meant for the application. Raises CredentialRefused
-    where one is there that cannot be read one way: it is never skipped for the next.
+    `own_cookie` is the name of our own session's, empty where that is not read; `others_cookies` are the
+    names of each other system's. What has none of `forms` is passed over: it is meant for the application.
+    Raises CredentialRefused where one is there that cannot be read one way: it is never skipped for the next.
     """
     return (
         in_authorization(headers, forms)
         or (_in_api_key(headers) if Form.API_KEY in forms else None)
-        or (in_cookie(headers, cookie_name) if Form.COOKIE in forms else None)
+        or (in_cookie(headers, own_cookie) if own_cookie and Form.COOKIE in forms else None)
+        or (_in_cookies(headers, others_cookies) if others_cookies and Form.COOKIE in forms else None)
     )
 
 
@@ -79,6 +87,16 @@ def in_cookie(headers: Headers, name: bytes, form: Form = Form.COOKIE) -> Creden
     if len(set(values)) > 1:
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
     return read_credential(form, values[0])
+
+
+def _in_cookies(headers: Headers, sessions: Sequence[Sequence[bytes]]) -> Credential | None:
+    """The first session of which a cookie is there, with all of its cookies."""
+    for names in sessions:
+        found = [(name, each) for name in names if (each := in_cookie(headers, name)) is not None]
+        if found:
+            value = b"; ".join(b"%b=%b" % (name, each.value) for name, each in found)
+            return Credential(Form.COOKIE, value, b"; ".join(names))
+    return None
 
 
 def read_credential(form: Form, value: bytes) -> Credential:

@@ -91,7 +91,8 @@ class Pipeline:
             # First of all: while the store does not answer, nobody is told to sign in again.
             await self.revocations.look()
             now = self.clock.now()
-            credential = presented(request.headers, rule.forms, self.cookie.name)
+            own_cookie = self.cookie.name if rule.own_cookie else b""
+            credential = presented(request.headers, rule.forms, own_cookie, rule.others_cookies)
             if credential is None:
                 return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
             answer = await self.authentication.identify(credential, rule.authenticators, original.client, now)
@@ -124,7 +125,7 @@ class Pipeline:
         by_cookie = credential.form is Form.COOKIE
         usage = verified.usage
         if usage is None or not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
-            return ()
+            return verified.cookies
         return (self.cookie.keep(credential.value, verified.identity.expires_at, now),)
 
     def _challenge(

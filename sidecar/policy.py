@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import RequestRefused
 from sidecar.hosts import HostPattern
 from sidecar.model import Form, Identity, OriginalRequest, Reason
 from sidecar.paths import PathPattern
+from sidecar.ports import Authenticator
 from sidecar.settings import RuleSettings
 from sidecar.settings.types import Network
 from sidecar.trust import contains
@@ -26,6 +27,8 @@ class Rule:
     access: str
     authenticators: frozenset[str]
     forms: frozenset[Form]
+    own_cookie: bool
+    others_cookies: tuple[Sequence[bytes], ...]
     roles: frozenset[str]
     permissions: frozenset[str]
     accounts: frozenset[str]
@@ -35,10 +38,10 @@ class Rule:
     allow_encoded_slash: bool
 
     @classmethod
-    def of(cls, settings: RuleSettings, position: int, forms: Mapping[str, frozenset[Form]]) -> Rule:
-        """`forms`: what each enabled authenticator takes."""
-        authenticators = frozenset(settings.authenticators or forms)
-        taken = frozenset[Form]().union(*(forms[name] for name in authenticators))
+    def of(cls, settings: RuleSettings, position: int, enabled: Mapping[str, Authenticator]) -> Rule:
+        """`enabled`: every authenticator that there is, by name."""
+        vouching = [each for name, each in enabled.items() if name in (settings.authenticators or enabled)]
+        taken = frozenset[Form]().union(*(each.forms for each in vouching))
         return cls(
             name=settings.name or f"rules[{position}]",
             hosts=tuple(HostPattern.parse(host) for host in settings.hosts),
@@ -46,8 +49,10 @@ class Rule:
             methods=frozenset(settings.methods),
             networks=settings.networks,
             access=settings.access,
-            authenticators=authenticators,
+            authenticators=frozenset(each.name for each in vouching),
             forms=taken & frozenset(settings.credentials or taken),
+            own_cookie=any(Form.COOKIE in each.forms and not each.cookies for each in vouching),
+            others_cookies=tuple(each.cookies for each in vouching if each.cookies),
             roles=frozenset(settings.roles),
             permissions=frozenset(settings.permissions),
             accounts=frozenset(settings.accounts),
@@ -82,8 +87,8 @@ class Rule:
 class Policy:
     """The rules in their order."""
 
-    def __init__(self, rules: Iterable[RuleSettings], forms: Mapping[str, frozenset[Form]]) -> None:
-        self._rules = tuple(Rule.of(rule, position, forms) for position, rule in enumerate(rules))
+    def __init__(self, rules: Iterable[RuleSettings], enabled: Mapping[str, Authenticator]) -> None:
+        self._rules = tuple(Rule.of(rule, position, enabled) for position, rule in enumerate(rules))
 
     def select(self, request: OriginalRequest) -> Rule | None:
         """The first rule that selects the request.

@@ -57,11 +57,13 @@ class Authenticator(Protocol):
 
     name: str
     forms: frozenset[Form]
+    cookies: tuple[bytes, ...]
+    """Names of another system's cookies, which together are one credential. Our own session's needs none."""
 
     async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
         """None: not mine. `client` is where it comes from, for limits.
 
-        Raises StoreUnavailable, Overloaded, Throttled.
+        Raises StoreUnavailable, UpstreamUnavailable, Overloaded, Throttled, UpstreamThrottled.
         """
 
 

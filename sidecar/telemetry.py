@@ -177,6 +177,18 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
+        self.jwks_refreshes = PlainCounter(
+            "sidecar_jwks_refreshes_total",
+            "Fetches of another issuer's keys.",
+            ["authenticator", "result"],
+            registry=registry,
+        )
+        self.jwks_last_success = Gauge(
+            "sidecar_jwks_last_success_timestamp_seconds",
+            "When another issuer's keys were last fetched.",
+            ["authenticator"],
+            registry=registry,
+        )
         self.store_operations = PlainCounter(
             "sidecar_store_operations_total",
             "Operations on the store.",

@@ -377,7 +377,7 @@ class Hostile:
         return len(self._open)
 
     async def until(self, what: Callable[[], bool]) -> None:
-        """Waits until this is true; it is looked at whenever a request comes or a connection ends."""
+        """Waits until this is true; it is looked at whenever a request comes, or a connection comes or ends."""
         async with asyncio.timeout(WATCHDOG), self._changed:
             await self._changed.wait_for(what)
 
@@ -393,6 +393,7 @@ class Hostile:
         self._open[task] = writer
         self.accepted += 1
         number = self.accepted
+        await self.tell()
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
                 while not writer.is_closing():

@@ -609,6 +609,22 @@ def test_when_a_caller_goes_away_the_request_is_closed(run: Run) -> None:
     run(play())
 
 
+@pytest.mark.parametrize("goes_away", [False, True], ids=["in vain", "until the caller goes away"])
+def test_a_connection_whose_tls_is_waited_for_is_closed(run: Run, goes_away: bool) -> None:
+    async def play() -> None:
+        async with scene(timeout=PATIENT if goes_away else TIMEOUT) as on:
+            url = on.server.url().replace("http", "https")  # it waits for a request that it understands
+            call = asyncio.create_task(on.asker.ask("GET", url))
+            await on.server.until(lambda: on.server.open == 1)
+            if goes_away:
+                call.cancel()
+            with pytest.raises((asyncio.CancelledError, UpstreamTimeout)):
+                await call
+            await on.server.until(lambda: not on.server.open)
+
+    run(play())
+
+
 @pytest.mark.parametrize("over", ["TCP", "TLS"])
 def test_whenever_a_caller_goes_away_nothing_leaks(run: Run, over: str, certificate: Certificate) -> None:
     """At every step of a call, and once more while it clears up."""

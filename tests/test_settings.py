@@ -368,7 +368,7 @@ def test_who_accepts_no_session_is_told_at_which_products_people_are_refused() -
     off = {"enabled": False}
     (warning,) = warnings(parse({**tables, "checks": {"cargo_extra": off, "pulse": off}}))
     assert warning.message == (
-        "no session is accepted: whoever signs in is refused by their next request to checks.compass, "
+        "no session is accepted: whoever signs in is refused by the next request to checks.compass, "
         "checks.virola"
     )
     without_sessions = {name: off for name in PRODUCT_PATHS if name != "authing"}

@@ -15,6 +15,7 @@ class ApiKeyAuthenticator:
 
     name = "api_key"
     forms = frozenset({Form.API_KEY, Form.BEARER})
+    cookies: tuple[bytes, ...] = ()
 
     def __init__(self, api_keys: ApiKeyStore, users: Users, clock: Clock) -> None:
         self._api_keys = api_keys

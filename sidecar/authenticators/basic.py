@@ -17,6 +17,7 @@ class BasicAuthenticator:
 
     name = "basic"
     forms = frozenset({Form.BASIC})
+    cookies: tuple[bytes, ...] = ()
 
     def __init__(self, sign_in: SignIn, revocations: Revocations, cache: float) -> None:
         self._sign_in = sign_in

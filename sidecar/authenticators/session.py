@@ -18,6 +18,7 @@ class SessionAuthenticator:
 
     name = "session"
     forms = frozenset({Form.COOKIE, Form.BEARER})
+    cookies: tuple[bytes, ...] = ()
 
     def __init__(
         self,
@@ -39,13 +40,13 @@ class SessionAuthenticator:
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate."""
         if credential.form is Form.COOKIE:
-            return await self.of_cookie(credential.value)
+            return None if credential.names else await self.of_cookie(credential.value)
         if credential.value.startswith(API_KEY_PREFIX.encode("ascii")):
             return None
         try:
             claims = await self._keys.verify(credential.value, SESSION_TOKEN)
         except InvalidToken:
-            return Rejected(Reason.INVALID_TOKEN)
+            return Rejected(Reason.INVALID_TOKEN) if self._keys.claims_to_be_ours(credential.value) else None
         return await self._verified(str(claims.get("sid")), "token", claims["exp"], claims["sub"])
 
     async def of_cookie(self, secret: bytes) -> Verified | Rejected:

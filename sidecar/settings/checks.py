@@ -27,7 +27,7 @@ PRODUCT_PATHS: Mapping[str, str] = {
 """Below which a product of [checks] answers everything. They say so themselves: a test compares."""
 
 _PRODUCTS_WITH_SESSIONS = tuple(name for name in PRODUCT_PATHS if name != "authing")
-"""The products of [checks] whose clients present a session of ours. Authing's present an access key's token."""
+"""The products of [checks] at which people present a session of ours."""
 
 
 def faults(settings: Settings) -> Iterator[Fault]:
@@ -181,7 +181,7 @@ def _sessions_that_nobody_accepts(settings: Settings) -> Iterator[Fault]:
     if asked and not settings.authenticators.session.enabled:
         yield Fault(
             "authenticators.session.enabled",
-            f"no session is accepted: whoever signs in is refused by their next request to {', '.join(asked)}",
+            f"no session is accepted: whoever signs in is refused by the next request to {', '.join(asked)}",
         )
 
 
@@ -194,8 +194,8 @@ def _front_ends_without_cookies(settings: Settings) -> Iterator[Fault]:
         if _certainly_another_site(host, ours):
             yield Fault(
                 f"checks.allowed_origins[{index}]",
-                f"browsers send no cookie from {host}, which is another site than {ours} (login.public_url): "
-                'set session.cookie_same_site = "none"',
+                f"{host} is another site than {ours} (login.public_url), and browsers send no cookie from "
+                'there: set session.cookie_same_site = "none"',
             )
 
 

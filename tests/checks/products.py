@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sidecar.access_keys import ROOT, access_key_secret
-from sidecar.records import AccessKey, App
-from tests.running import Answer, Line, Running
+from sidecar.records import App, User
+from tests.running import Answer, Line, Running, bearer
 
 PASSWORD = "correct horse"
 LONGEST = 64 * 1024
@@ -110,25 +109,27 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
-KEY_ID = "ak_tests"
-TOKEN_PATH = "/api/v3/get-management-token"
-STATUS_PATH = "/api/v3/check-session-status"
+CARGO_EXTRA_CHECK = "/api/v1/user/check"
+COMPASS_VALIDATE = "/auth/validate-session"
+PULSE_SESSION, PULSE_LOGIN = "/auth/session", "/auth/login"
+VIROLA_STATUS, VIROLA_LOGIN, VIROLA_LOGOUT = "/api/v1/status", "/api/v1/login", "/api/v1/logout"
+TOKEN_PATH, STATUS_PATH = "/api/v3/get-management-token", "/api/v3/check-session-status"
 
 ENDPOINTS = (
-    Endpoint(CARGO_EXTRA, "GET", "/api/v1/user/check"),
-    Endpoint(COMPASS, "POST", "/auth/validate-session", {"user": {}}),
-    Endpoint(PULSE, "GET", "/auth/session"),
-    Endpoint(PULSE, "POST", "/auth/login", {"email": "alice", "password": PASSWORD}, signs_in_or_out=True),
-    Endpoint(VIROLA, "GET", "/api/v1/status"),
-    Endpoint(
-        VIROLA, "POST", "/api/v1/login", {"userName": "alice", "password": PASSWORD}, signs_in_or_out=True
-    ),
-    Endpoint(VIROLA, "POST", "/api/v1/logout", {}, signs_in_or_out=True),
+    Endpoint(CARGO_EXTRA, "GET", CARGO_EXTRA_CHECK),
+    Endpoint(COMPASS, "POST", COMPASS_VALIDATE, {"user": {}}),
+    Endpoint(PULSE, "GET", PULSE_SESSION),
+    Endpoint(PULSE, "POST", PULSE_LOGIN, {"email": "alice", "password": PASSWORD}, signs_in_or_out=True),
+    Endpoint(VIROLA, "GET", VIROLA_STATUS),
+    Endpoint(VIROLA, "POST", VIROLA_LOGIN, {"userName": "alice", "password": PASSWORD}, signs_in_or_out=True),
+    Endpoint(VIROLA, "POST", VIROLA_LOGOUT, {}, signs_in_or_out=True),
     Endpoint(AUTHING, "POST", TOKEN_PATH),
     Endpoint(AUTHING, "POST", STATUS_PATH, {"appId": "shop", "userId": "alice"}),
 )
 GETS = tuple(each for each in ENDPOINTS if each.method == "GET")
 POSTS = tuple(each for each in ENDPOINTS if each.method == "POST")
+ASKING = tuple(each for each in ENDPOINTS if not each.signs_in_or_out and each.product is not AUTHING)
+"""Those that tell of whoever asks, and change nothing."""
 
 
 class Request(NamedTuple):
@@ -155,17 +156,22 @@ class Request(NamedTuple):
 
 async def good(sidecar: Running, endpoint: Endpoint) -> Request:
     """A request that this endpoint answers with 200, from a user who was not there before."""
-    alice = await sidecar.add_user(password=PASSWORD)
-    token, body = await sidecar.token(alice), endpoint.body
+    token, body = await sidecar.token(await add_alice(sidecar)), endpoint.body
     if endpoint.product is AUTHING:
-        key = await _access_key(sidecar)
         await sidecar.store.apps.add(App("shop", "Shop", disabled=False, created_at=0.0))
-        answer = await sidecar.post_json(TOKEN_PATH, key)
-        token, body = answer.json["data"]["access_token"].encode(), endpoint.body or key
-    return Request(endpoint, ((b"authorization", b"Bearer " + token),), json.dumps(body).encode())
+        key, token = await management_client(sidecar)
+        body = endpoint.body or key
+    return Request(endpoint, (bearer(token),), json.dumps(body).encode())
 
 
-async def _access_key(sidecar: Running) -> dict[str, str]:
-    await sidecar.store.access_keys.add(AccessKey(KEY_ID, "tests", sidecar.clock.now()))
-    secret = access_key_secret(await sidecar.store.secret(ROOT), KEY_ID)
-    return {"accessKeyId": KEY_ID, "accessKeySecret": secret}
+async def add_alice(sidecar: Running) -> User:
+    """A user who can sign in."""
+    return await sidecar.add_user(emails=("alice@example.com",), password=PASSWORD)
+
+
+async def management_client(sidecar: Running) -> tuple[dict[str, str], bytes]:
+    """A new access key, as its owner sends it, and a management token."""
+    key_id, secret = await sidecar.access_key()
+    key = {"accessKeyId": key_id, "accessKeySecret": secret}
+    answer = await sidecar.post_json(TOKEN_PATH, key)
+    return key, answer.json["data"]["access_token"].encode()

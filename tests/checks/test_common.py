@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import structlog
 
-from sidecar.telemetry import configure_logging
+from sidecar.records import User, UserChange
 from tests.checks.products import (
+    ASKING,
     AUTHING,
+    CARGO_EXTRA,
+    CARGO_EXTRA_CHECK,
     COMPASS,
     ENDPOINTS,
     GETS,
@@ -25,11 +26,12 @@ from tests.checks.products import (
     VIROLA,
     Endpoint,
     Product,
+    add_alice,
     good,
     written_as_json,
 )
 from tests.conftest import Start
-from tests.running import Answer, Line, Running
+from tests.running import Answer, Line, Running, bearer, broken
 
 ELSEWHERE: Line = (b"x-forwarded-for", b"198.51.100.7")
 
@@ -37,21 +39,10 @@ each_product = pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: 
 each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
 each_post = pytest.mark.parametrize("endpoint", POSTS, ids=str)
 each_get = pytest.mark.parametrize("endpoint", GETS, ids=str)
+each_asking = pytest.mark.parametrize("endpoint", ASKING, ids=str)
 each_sign_in_or_out = pytest.mark.parametrize(
     "endpoint", [each for each in POSTS if each.signs_in_or_out], ids=str
 )
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What is logged, from debug up."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    configure_logging("debug", "json", stream)
-    yield stream
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
 
 
 def assert_is_no_path_of_a_product(answer: Answer) -> None:
@@ -102,12 +93,16 @@ async def test_only_authings_clients_may_begin_a_path_with_more_slashes(
     sidecar: Running, endpoint: Endpoint
 ) -> None:
     request = await good(sidecar, endpoint)
-    for slashes in ("/", "//"):
+    product = endpoint.product
+    for slashes in ("/", "//", "/////"):
         answer = await request.send(sidecar, path=slashes + endpoint.path)
-        if endpoint.product is AUTHING:
-            assert answer.json["statusCode"] == 200
+        below = await sidecar.ask("POST", f"{slashes}{product.below}nowhere", [REQUEST_ID])
+        if product is AUTHING:
+            assert_is_answered(answer)
+            product.refused(below, 404)
         else:
             assert_is_no_path_of_a_product(answer)
+            assert_is_no_path_of_a_product(below)
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -123,10 +118,37 @@ async def test_what_is_not_there_is_refused_as_the_product_does(sidecar: Running
 @each_endpoint
 async def test_a_path_is_no_prefix(sidecar: Running, endpoint: Endpoint) -> None:
     for path in (endpoint.path + "/", endpoint.path + "/more"):
-        owner = max(
-            (each for each in PRODUCTS if path.startswith(each.below)), key=lambda each: len(each.below)
-        )
-        owner.refused(await sidecar.ask(endpoint.method, path, [REQUEST_ID]), 404)
+        endpoint.product.refused(await sidecar.ask(endpoint.method, path, [REQUEST_ID]), 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("/auth/validate-session/", COMPASS),
+        ("/auth/validate-session/x", COMPASS),
+        ("/auth/validate-sessions", PULSE),
+        ("/auth/validate-", PULSE),
+        ("/auth/", PULSE),
+        ("/api/v1/user/", CARGO_EXTRA),
+        ("/api/v1/user/check/", CARGO_EXTRA),
+        ("/api/v1/user", VIROLA),
+        ("/api/v1/users/check", VIROLA),
+        ("/api/v1/", VIROLA),
+        ("/api/v3/", AUTHING),
+        ("/api/v1", None),
+        ("/api/v2/status", None),
+        ("/auth", None),
+        ("/Auth/session", None),
+    ],
+)
+async def test_where_one_products_paths_lie_below_anothers_the_nearest_one_answers(
+    sidecar: Running, path: str, owner: Product | None
+) -> None:
+    answer = await sidecar.ask("GET", path, [REQUEST_ID])
+    if owner:
+        owner.refused(answer, 404)
+    else:
+        assert_is_no_path_of_a_product(answer)
 
 
 @each_endpoint
@@ -189,6 +211,31 @@ async def test_traffic_that_is_denied_is_refused(
         product.refused(await sidecar.ask("GET", product.below, [REQUEST_ID, *unwanted]), 403)
 
 
+GUARD = {"deny_networks": ["192.0.2.0/24", "2001:db8::/32"], "deny_user_agents": ["BadBot"]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_denied"),
+    [
+        ([(b"x-forwarded-for", b"192.0.2.7")], True),
+        ([(b"x-forwarded-for", b"198.51.100.7")], False),
+        ([(b"x-forwarded-for", b"2001:db8::7")], True),
+        ([(b"x-forwarded-for", b"192.0.2.7, 198.51.100.7")], False),
+        ([(b"user-agent", b"Mozilla/5.0 (compatible; BadBot/1.0)")], True),
+        ([(b"user-agent", b"an old bADbOT")], True),
+        ([(b"user-agent", b"Mozilla/5.0"), (b"user-agent", b"badbot")], True),
+        ([(b"user-agent", b"a bad bot")], False),
+        ([], False),
+    ],
+)
+async def test_who_is_denied_is_who_sent_it_and_with_what(
+    start: Start, lines: list[Line], is_denied: bool
+) -> None:
+    async with start({"traffic_guard": GUARD}) as sidecar:
+        answer = await sidecar.ask("GET", CARGO_EXTRA_CHECK, lines)
+        CARGO_EXTRA.refused(answer, 403 if is_denied else 401)
+
+
 @each_endpoint
 async def test_a_request_names_one_host(sidecar: Running, endpoint: Endpoint) -> None:
     request = await good(sidecar, endpoint)
@@ -226,48 +273,123 @@ async def test_over_a_unix_socket_the_proxy_says_who_it_is(sidecar: Running, end
 
 # --- what another site may not do -------------------------------------------------------------------
 
-FOREIGN = [
-    [(b"sec-fetch-site", b"cross-site")],
-    [(b"sec-fetch-site", b"same-site")],
-    [(b"sec-fetch-site", b"cross-site"), (b"origin", b"https://evil.example.com")],
-    [(b"sec-fetch-site", b"same-origin"), (b"sec-fetch-site", b"cross-site")],
-    [(b"origin", b"https://evil.example.com")],
-    [(b"origin", b"null")],
-    [(b"origin", b"http://127.0.0.1:9000"), (b"origin", b"https://evil.example.com")],
-]
-OUR_OWN = [
-    [],
-    [(b"sec-fetch-site", b"same-origin")],
-    [(b"sec-fetch-site", b"none")],
-    [(b"origin", b"http://127.0.0.1:9000")],
-    [(b"sec-fetch-site", b"cross-site"), (b"origin", b"https://front.example.com")],
-]
-FRONT = {"checks": {"allowed_origins": ["https://front.example.com"]}}
+OWN = {
+    "login": {"public_url": "https://auth.example.com/_sidecar"},
+    "checks": {"allowed_origins": ["https://front.example.com"]},
+}
+
+
+def sent_by(site: bytes | None, *origins: bytes) -> list[Line]:
+    named = [] if site is None else [(b"sec-fetch-site", site)]
+    return [*named, *((b"origin", origin) for origin in origins)]
+
+
+FOREIGN = {
+    "another site": sent_by(b"cross-site"),
+    "a sibling site": sent_by(b"same-site"),
+    "a site that is not known": sent_by(b"anything"),
+    "an empty site": sent_by(b""),
+    "one of two sites": [*sent_by(b"same-origin"), *sent_by(b"cross-site")],
+    "another site and origin": sent_by(b"cross-site", b"https://evil.com"),
+    "a sibling that hides": sent_by(b"same-site", b"null"),
+    "another origin alone": sent_by(None, b"https://evil.com"),
+    "a hidden origin": sent_by(None, b"null"),
+    "an empty origin": sent_by(None, b""),
+    "our origin without TLS": sent_by(None, b"http://auth.example.com"),
+    "our host's other port": sent_by(None, b"https://auth.example.com:8443"),
+    "an allowed one and more": sent_by(None, b"https://front.example.com.evil.com"),
+    "one of two origins": sent_by(None, b"https://front.example.com", b"https://evil.com"),
+    "one of two origins, ours first": sent_by(None, b"https://auth.example.com", b"https://evil.com"),
+}
+OUR_OWN = {
+    "a program": sent_by(None),
+    "our own page": sent_by(b"same-origin"),
+    "the address bar": sent_by(b"none"),
+    "our origin alone": sent_by(None, b"https://auth.example.com"),
+    "an allowed origin alone": sent_by(None, b"https://front.example.com"),
+    "an allowed front end": sent_by(b"cross-site", b"https://front.example.com"),
+    "our origin of a sibling": sent_by(b"same-site", b"https://auth.example.com"),
+}
 
 
 @each_sign_in_or_out
 async def test_another_site_signs_nobody_in_or_out(start: Start, endpoint: Endpoint) -> None:
-    async with start(FRONT) as sidecar:
+    async with start(OWN) as sidecar:
         request = await good(sidecar, endpoint)
-        for lines in FOREIGN:
+        body, before = json.loads(request.body), await sidecar.store.sessions.list()
+        for lines in FOREIGN.values():
             answer = await request.send(sidecar, *lines)
             endpoint.product.refused(answer, 403, "This was sent from another site")
-        assert (await request.send(sidecar)).status == 200
+        # A form can send JSON, as `text/plain` and with a `=` somewhere in it.
+        plain, forged = (b"content-type", b"text/plain"), json.dumps({**body, "x": "="}).encode()
+        answer = await request.send(sidecar, plain, *FOREIGN["another site"], body=forged)
+        endpoint.product.refused(answer, 403, "This was sent from another site")
+        assert await sidecar.store.sessions.list() == before
+        # It is the site that is refused: the body can be read.
+        assert_is_answered(await request.send(sidecar, plain, body=forged))
+        assert await sidecar.store.sessions.list() != before
 
 
-@pytest.mark.parametrize("lines", OUR_OWN, ids=str)
+@pytest.mark.parametrize("lines", OUR_OWN.values(), ids=OUR_OWN)
 @each_sign_in_or_out
 async def test_our_own_sites_and_programs_do(start: Start, endpoint: Endpoint, lines: list[Line]) -> None:
-    async with start(FRONT) as sidecar:
-        assert (await (await good(sidecar, endpoint)).send(sidecar, *lines)).status == 200
+    async with start(OWN) as sidecar:
+        answer = await (await good(sidecar, endpoint)).send(sidecar, *lines)
+        assert (answer.status, bool(answer.cookies())) == (200, True)
 
 
 @pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if not each.signs_in_or_out], ids=str)
-async def test_what_changes_nothing_may_be_asked_from_anywhere(sidecar: Running, endpoint: Endpoint) -> None:
-    request = await good(sidecar, endpoint)
-    for lines in FOREIGN:
-        answer = await request.send(sidecar, *lines)
-        assert_is_answered(answer)
+async def test_what_changes_nothing_may_be_asked_from_anywhere(start: Start, endpoint: Endpoint) -> None:
+    async with start({"limits": {"login": "1000/minute"}}) as sidecar:
+        request = await good(sidecar, endpoint)
+        for lines in FOREIGN.values():
+            assert_is_answered(await request.send(sidecar, *lines))
+
+
+# --- credentials that have ended --------------------------------------------------------------------
+
+
+async def expire(sidecar: Running, _user: User) -> None:
+    sidecar.clock.advance(3600)
+
+
+async def revoke(sidecar: Running, user: User) -> None:
+    await sidecar.store.sessions.revoke_user(user.id)
+    await sidecar.store.api_keys.revoke([key.id for key in await sidecar.store.api_keys.list(user.id)])
+
+
+async def disable(sidecar: Running, user: User) -> None:
+    await sidecar.store.users.change(user.id, UserChange(disabled=True), now=0.0, by="test")
+
+
+async def remove(sidecar: Running, user: User) -> None:
+    await sidecar.store.users.remove(user.id)
+
+
+@pytest.mark.parametrize("asked_before", [True, False], ids=["remembered", "not remembered"])
+@pytest.mark.parametrize("end", [expire, revoke, disable, remove])
+@each_asking
+async def test_what_has_ended_opens_nothing(
+    sidecar: Running,
+    endpoint: Endpoint,
+    end: Callable[[Running, User], Awaitable[None]],
+    asked_before: bool,
+) -> None:
+    alice = await add_alice(sidecar)
+    key = await sidecar.api_key(alice, expires_at=sidecar.clock.now() + 3600)
+    every = [await sidecar.session(alice), bearer(await sidecar.token(alice)), bearer(key)]
+
+    async def answers() -> list[Answer]:
+        body = json.dumps(endpoint.body).encode()
+        return [await sidecar.ask(endpoint.method, endpoint.path, [line], body) for line in every]
+
+    if asked_before:
+        assert [answer.status for answer in await answers()] == [200] * 3
+    await end(sidecar, alice)
+    sidecar.clock.advance(1)
+    for answer in await answers():
+        endpoint.product.refused(answer, 401)
+        assert answer.one("WWW-Authenticate") == 'Bearer realm="sidecar"'
 
 
 # --- outages and faults -----------------------------------------------------------------------------
@@ -284,48 +406,49 @@ async def test_an_outage_is_no_refusal(sidecar: Running, log: io.StringIO, endpo
     assert "check_failed" not in log.getvalue()
 
 
+@pytest.mark.parametrize("exempt", [[], ["127.0.0.0/8"]], ids=["on the way in", "in the answer"])
 @each_endpoint
 async def test_a_fault_is_told_to_the_log_alone(
-    sidecar: Running, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint
+    start: Start, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, exempt: list[str]
 ) -> None:
-    request = await good(sidecar, endpoint)
-
-    def broken() -> float:
-        raise ZeroDivisionError("the detail")
-
-    monkeypatch.setattr(sidecar.clock, "now", broken)
-    answer = await request.send(sidecar, ELSEWHERE)
-    endpoint.product.refused(answer, 500)
-    assert "detail" not in answer.text
-    (fault,) = [json.loads(line) for line in log.getvalue().splitlines() if "check_failed" in line]
-    assert (fault["level"], fault["dialect"]) == ("error", endpoint.product.name)
-    assert fault["request_id"] == REQUEST_ID[1].decode()
-    assert "ZeroDivisionError: the detail" in fault["exception"]
-    monkeypatch.undo()
-    assert_is_answered(await request.send(sidecar))
+    async with start({"limits": {"exempt_networks": exempt}}) as sidecar:
+        request = await good(sidecar, endpoint)
+        monkeypatch.setattr(sidecar.clock, "now", broken)
+        answer = await request.send(sidecar)
+        endpoint.product.refused(answer, 500)
+        assert "detail" not in answer.text
+        (fault,) = [json.loads(line) for line in log.getvalue().splitlines() if "check_failed" in line]
+        assert (fault["level"], fault["dialect"]) == ("error", endpoint.product.name)
+        assert fault["request_id"] == REQUEST_ID[1].decode()
+        assert "ZeroDivisionError: the detail" in fault["exception"]
+        assert request.headers[0][1].removeprefix(b"Bearer ").decode() not in log.getvalue()
+        monkeypatch.undo()
+        assert_is_answered(await request.send(sidecar))
 
 
 # --- enabled or not ---------------------------------------------------------------------------------
+
+
+ABOVE = {"compass": PULSE, "cargo-extra": VIROLA}
+"""Below whose paths a product's own lie."""
 
 
 @each_product
 async def test_a_product_that_is_not_enabled_is_not_there_and_the_others_are(
     start: Start, product: Product
 ) -> None:
-    others = [each for each in PRODUCTS if each is not product]
     async with start({"checks": {product.table: {"enabled": False}}}) as sidecar:
         for endpoint in ENDPOINTS:
-            answer = await sidecar.ask("GET", endpoint.path, [REQUEST_ID])
             if endpoint.product is not product:
-                status = 401 if endpoint.method == "GET" else 405
-                endpoint.product.refused(answer, status)
+                answer = await sidecar.ask("GET", endpoint.path, [REQUEST_ID])
+                endpoint.product.refused(answer, 401 if endpoint.method == "GET" else 405)
                 continue
-            # The paths of COMPASS lie below Pulse's, and CargoExtra's below Virola's.
-            above = [each for each in others if endpoint.path.startswith(each.below)]
-            if above:
-                above[0].refused(answer, 404)
-            else:
-                assert_is_no_path_of_a_product(answer)
+            for method in ("GET", "POST"):
+                answer = await sidecar.ask(method, endpoint.path, [REQUEST_ID], b"{}")
+                if above := ABOVE.get(product.name):
+                    above.refused(answer, 404)
+                else:
+                    assert_is_no_path_of_a_product(answer)
 
 
 async def test_without_any_product_there_are_pages_alone(start: Start) -> None:
@@ -348,6 +471,7 @@ OTHER_ORIGINS = [
     b"https://FRONT.example.com",
     b"null",
 ]
+FRONT = {"checks": {"allowed_origins": [ORIGIN[1].decode()]}}
 CORS = "Access-Control-"
 
 

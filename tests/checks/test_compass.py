@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from sidecar.keys import SESSION_TOKEN
 from sidecar.records import User, UserChange
+from tests.checks.products import COMPASS
+from tests.checks.products import COMPASS_VALIDATE as PATH
 from tests.conftest import Start
-from tests.running import Answer, Line, Running
+from tests.running import Answer, Line, Running, bearer
 
-PATH = "/auth/validate-session"
 UNAUTHORIZED = {"error": {"code": "UNAUTHORIZED", "message": "Invalid or expired session token"}}
 
 
@@ -20,21 +20,10 @@ async def ask(sidecar: Running, body: object, *lines: Line) -> Answer:
     return await sidecar.post_json(PATH, body, lines)
 
 
-def bearer(token: bytes) -> Line:
-    return (b"authorization", b"Bearer " + token)
-
-
 def user_of(answer: Answer) -> Any:
     """The user of a good answer, which has nothing else in it."""
     assert (answer.status, list(answer.json), list(answer.json["data"])) == (200, ["data"], ["user"])
     return answer.json["data"]["user"]
-
-
-def problem_of(answer: Answer) -> Any:
-    assert (list(answer.json), sorted(answer.json["error"])) == (["error"], ["code", "message"])
-    assert answer.one("Content-Type") == "application/json"
-    assert answer.one("Cache-Control") == "no-store"
-    return answer.json["error"]
 
 
 async def alice_of(sidecar: Running) -> tuple[User, Line]:
@@ -53,7 +42,6 @@ async def test_the_example_of_the_document_is_answered_as_it_says(sidecar: Runni
     user = {"_id": str(alice.id), "emails": "alice@example.com", "role": "user"}
     answer = await ask(sidecar, {"user": user}, bearer(await sidecar.token(alice)))
     assert (answer.status, answer.json) == (200, {"data": {"user": user}})
-    assert (answer.one("Content-Type"), answer.one("Cache-Control")) == ("application/json", "no-store")
     assert not answer.all("Set-Cookie")
 
 
@@ -188,7 +176,7 @@ async def test_a_required_role_is_one_of_those_that_the_user_has(
         ):
             assert answer.status == status
             if status == 403:
-                assert problem_of(answer) == {"code": "FORBIDDEN", "message": "Requires another role"}
+                COMPASS.refused(answer, 403, "Requires another role")
         # Whoever is not who they say learns nothing about roles.
         assert (await ask(sidecar, {"user": {"_id": "999"}}, bearer(token))).json == UNAUTHORIZED
 
@@ -209,6 +197,9 @@ async def test_a_token_in_the_body_is_refreshed(sidecar: Running) -> None:
         assert {**claims, "jti": ""} == {**before, "jti": ""}
         assert (await sidecar.check("nginx", [bearer(data["token"].encode())])).status == 200
     assert (await ask(sidecar, {"token": token, "user": {"role": "admin"}})).json == UNAUTHORIZED
+    await sidecar.store.sessions.revoke_user(alice.id)
+    sidecar.clock.advance(1)
+    assert (await ask(sidecar, {"token": token})).json == UNAUTHORIZED
 
 
 async def test_an_api_key_is_never_exchanged(sidecar: Running) -> None:
@@ -266,32 +257,12 @@ async def test_a_bad_credential_never_falls_through_to_the_next(sidecar: Running
         assert answer.one("WWW-Authenticate") == 'Bearer realm="sidecar"'
 
 
-@pytest.mark.parametrize("end", ["revoked", "expired", "disabled", "removed"])
-async def test_a_token_that_has_ended_is_invalid(sidecar: Running, end: str) -> None:
-    alice, token = await alice_of(sidecar)
-    assert (await ask(sidecar, {"user": {}}, token)).status == 200
-    if end == "revoked":
-        await sidecar.store.sessions.revoke_user(alice.id)
-    elif end == "disabled":
-        await sidecar.store.users.change(alice.id, UserChange(disabled=True), now=0.0, by="test")
-    elif end == "removed":
-        await sidecar.store.users.remove(alice.id)
-    sidecar.clock.advance(3600 if end == "expired" else 1)
-    assert (await ask(sidecar, {"user": {}}, token)).json == UNAUTHORIZED
-    assert (await ask(sidecar, {"token": token[1].partition(b" ")[2].decode()})).json == UNAUTHORIZED
-
-
 # --- bodies that cannot be read ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"{", id="no JSON"),
-        pytest.param(b"null", id="null"),
-        pytest.param(b"[]", id="a list"),
-        pytest.param(b'"user"', id="a string"),
         pytest.param(b"{}", id="neither user nor token"),
         pytest.param(b'{"User": {}}', id="a member in another case"),
         pytest.param(b'{"user": null}', id="no user"),
@@ -309,89 +280,12 @@ async def test_a_token_that_has_ended_is_invalid(sidecar: Running, end: str) -> 
         pytest.param(b'{"user": {"role": ["PLANTED"]}}', id="roles in a list"),
         pytest.param(b'{"user": {"role": null}}', id="a role that is null"),
         pytest.param(b'{"user": {"role": true}}', id="a role that is true"),
-        pytest.param(b'{"user": {}, "user": {}}', id="a member twice"),
-        pytest.param(b'{"user": {}, "x": NaN}', id="not a number"),
-        pytest.param(b'{"user": {"role": "\xff"}}', id="no Unicode"),
-        pytest.param(b'\xef\xbb\xbf{"user": {}}', id="a byte-order mark"),
-        pytest.param(b'{"user": ' + b"[" * 30_000, id="nesting that nobody means"),
     ],
 )
 async def test_a_body_that_is_no_question_is_a_bad_request(sidecar: Running, body: bytes) -> None:
     alice = await sidecar.add_user(emails=("alice@example.com",))
     answer = await sidecar.ask("POST", PATH, [bearer(await sidecar.token(alice))], body)
-    assert (answer.status, problem_of(answer)["code"]) == (400, "BAD_REQUEST")
-    assert problem_of(answer)["message"].startswith("The body cannot be read: ")
+    message = answer.json["error"]["message"]
+    COMPASS.refused(answer, 400, message)
+    assert message.startswith("The body cannot be read: ")
     assert "PLANTED" not in answer.text
-
-
-@pytest.mark.parametrize("content_type", [b"application/json", b"text/plain", b"", None])
-async def test_the_body_is_read_whatever_it_is_called(sidecar: Running, content_type: bytes | None) -> None:
-    token = bearer(await sidecar.token(await sidecar.add_user()))
-    named = [] if content_type is None else [(b"content-type", content_type)]
-    assert (await sidecar.ask("POST", PATH, [token, *named], b'{"user":{}}')).status == 200
-
-
-async def test_a_body_of_64_kib_is_read_and_no_longer_one(sidecar: Running) -> None:
-    token = bearer(await sidecar.token(await sidecar.add_user()))
-    body = json.dumps({"user": {}, "x": ""}).encode()
-    fits = body[:-2] + b"y" * (64 * 1024 - len(body)) + body[-2:]
-    assert (await sidecar.ask("POST", PATH, [token], fits)).status == 200
-    answer = await sidecar.ask("POST", PATH, [token], fits + b" ")
-    assert (answer.status, bool(problem_of(answer)["message"])) == (413, True)
-
-
-# --- other refusals ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code", "message"),
-    [
-        ("GET", PATH, 405, "METHOD_NOT_ALLOWED", "Method Not Allowed"),
-        ("PUT", PATH, 405, "METHOD_NOT_ALLOWED", "Method Not Allowed"),
-        ("POST", PATH + "/", 404, "NOT_FOUND", "Not Found"),
-    ],
-)
-async def test_what_is_not_there_is_said_in_the_same_form(
-    sidecar: Running, method: str, path: str, status: int, code: str, message: str
-) -> None:
-    answer = await sidecar.ask(method, path)
-    assert (answer.status, problem_of(answer)) == (status, {"code": code, "message": message})
-    assert answer.all("Allow") == (["POST"] if status == 405 else [])
-
-
-async def test_traffic_that_is_unwanted_and_too_much_of_it(start: Start) -> None:
-    tables = {"traffic_guard": {"deny_networks": ["192.0.2.0/24"]}, "limits": {"checks": "1/minute"}}
-    async with start(tables) as sidecar:
-        unwanted = await ask(sidecar, {"user": {}}, (b"x-forwarded-for", b"192.0.2.1"))
-        assert (unwanted.status, problem_of(unwanted)["code"]) == (403, "FORBIDDEN")
-        assert (await ask(sidecar, {"user": {}})).status == 401
-        answer = await ask(sidecar, {"user": {}})
-        assert answer.status == 429
-        assert problem_of(answer) == {"code": "TOO_MANY_REQUESTS", "message": "Too Many Requests"}
-        assert answer.one("Retry-After") == "60"
-
-
-async def test_a_fault_is_in_the_log_and_not_in_the_body(
-    sidecar: Running, capsys: pytest.CaptureFixture[str]
-) -> None:
-    token = bearer(await sidecar.token(await sidecar.add_user()))
-    pipeline = sidecar.application.auth._checks["/check/nginx"]._pipeline  # type: ignore[attr-defined]  # broken on purpose
-    pipeline.authentication._authenticators["session"]._sessions = None
-    answer = await ask(sidecar, {"user": {}}, token)
-    assert (answer.status, answer.body) == (
-        500,
-        b'{"error":{"code":"SERVER_ERROR","message":"Internal server error"}}',
-    )
-    logged = capsys.readouterr().out
-    assert "check_failed" in logged
-    assert "'NoneType' object has no attribute 'find'" in logged
-
-
-async def test_an_outage_is_no_fault(sidecar: Running) -> None:
-    token = bearer(await sidecar.token(await sidecar.add_user()))
-    await sidecar.store.close()
-    sidecar.clock.advance(2)
-    answer = await ask(sidecar, {"user": {}}, token)
-    assert answer.status == 503
-    assert problem_of(answer) == {"code": "SERVICE_UNAVAILABLE", "message": "Service Unavailable"}
-    assert answer.one("Retry-After") == "5"

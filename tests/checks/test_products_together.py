@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.access_keys import ROOT, access_key_secret
 from sidecar.passwords import LONGEST
-from sidecar.records import AccessKey, User, UserChange
+from sidecar.records import UserChange
+from tests.checks.products import PASSWORD, STATUS_PATH, add_alice, management_client
 from tests.conftest import Start
-from tests.running import CHEAP, Answer, Line, Running, WaitingHasher, running
+from tests.running import CHEAP, Answer, Line, Running, WaitingHasher, bearer, running
 
-PASSWORD = "correct horse"
 RULES = {"rules": [{"app": "shop"}]}
 
 
@@ -120,25 +119,15 @@ async def virola(browser: Browser) -> bool:
 async def authing(browser: Browser) -> bool:
     """Whether alice is active in the app that the browser has just asked for."""
     await browser.check()
-    store = browser.sidecar.store
-    if await store.access_keys.find("ak_1") is None:
-        await store.access_keys.add(AccessKey("ak_1", "test", browser.sidecar.clock.now()))
-    secret = access_key_secret(await store.secret(ROOT), "ak_1")
-    pair = {"accessKeyId": "ak_1", "accessKeySecret": secret}
-    token = (await browser.sidecar.post_json("/api/v3/get-management-token", pair)).json["data"]
+    _, token = await management_client(browser.sidecar)
     question = {"appId": "shop", "userId": "alice"}
-    bearer = (b"authorization", f"Bearer {token['access_token']}".encode())
-    answer = await browser.sidecar.post_json("/api/v3/check-session-status", question, [bearer])
+    answer = await browser.sidecar.post_json(STATUS_PATH, question, [bearer(token)])
     assert answer.json["statusCode"] == 200
     return bool(answer.json["data"]["active"])
 
 
 PLACES = [nginx, cargo_extra, compass, pulse, virola, authing]
 Place = Callable[[Browser], Awaitable[bool]]
-
-
-async def add_alice(sidecar: Running) -> User:
-    return await sidecar.add_user(emails=("alice@example.com",), password=PASSWORD)
 
 
 def good(answer: Answer) -> bool:
@@ -156,6 +145,7 @@ async def test_one_sign_in_opens_everything(start: Start, sign_in: SignIn, place
         assert good(await sign_in(browser))
         assert await place(browser)
         assert not await place(Browser(sidecar)) or place is authing
+        assert "sidecar_sessions_created_total 1.0" in await sidecar.metrics()
 
 
 @pytest.mark.parametrize(("sign_out", "done"), SIGN_OUTS)
@@ -176,10 +166,9 @@ async def test_one_sign_out_closes_everything(
         browser.jar = held
         assert [await place(browser) for place in PLACES] == [False] * 6
         for token in tokens:
-            bearer = (b"authorization", f"Bearer {token}".encode())
-            assert (await sidecar.check("nginx", [bearer])).status == 401
+            assert (await sidecar.check("nginx", [bearer(token)])).status == 401
             for path in ("/api/v1/user/check", "/auth/session", "/api/v1/status"):
-                assert (await sidecar.ask("GET", path, [bearer])).status == 401
+                assert (await sidecar.ask("GET", path, [bearer(token)])).status == 401
 
 
 @pytest.mark.parametrize("second", SIGN_INS)
@@ -357,104 +346,6 @@ async def test_the_traffic_guard_stands_at_every_sign_in_and_at_no_gateway(
             assert (await sidecar.ask("GET", path, [session, *lines])).status == (403 if is_denied else 200)
 
 
-# --- requests of other sites ---------------------------------------------------------------------
-
-OWN = {
-    "login": {"public_url": "https://auth.example.com/_sidecar"},
-    "checks": {"allowed_origins": ["https://front.example.org"]},
-}
-SAID = "This was sent from another site"
-IN_AND_OUT = [
-    pytest.param(
-        "/api/v1/login",
-        {"userName": "alice", "password": PASSWORD},
-        {"errorText": SAID, "httpStatusCode": 403},
-        id="virola login",
-    ),
-    pytest.param("/api/v1/logout", {}, {"errorText": SAID, "httpStatusCode": 403}, id="virola logout"),
-    pytest.param(
-        "/auth/login",
-        {"email": "alice", "password": PASSWORD},
-        {"error": "Forbidden", "status": 403, "message": SAID},
-        id="pulse login",
-    ),
-]
-
-
-def sent_by(site: bytes | None, *origins: bytes) -> list[Line]:
-    named = [] if site is None else [(b"sec-fetch-site", site)]
-    return [*named, *((b"origin", origin) for origin in origins)]
-
-
-@pytest.mark.parametrize(
-    ("lines", "passes"),
-    [
-        pytest.param(sent_by(None), True, id="a program"),
-        pytest.param(sent_by(b"same-origin"), True, id="our own page"),
-        pytest.param(sent_by(b"none"), True, id="the address bar"),
-        pytest.param(sent_by(b"cross-site"), False, id="another site"),
-        pytest.param(sent_by(b"same-site"), False, id="a sibling site"),
-        pytest.param(sent_by(b"anything"), False, id="a site that is not known"),
-        pytest.param(sent_by(b""), False, id="an empty site"),
-        pytest.param(sent_by(None, b"https://auth.example.com"), True, id="our origin alone"),
-        pytest.param(sent_by(None, b"https://front.example.org"), True, id="an allowed origin alone"),
-        pytest.param(sent_by(None, b"https://evil.com"), False, id="another origin alone"),
-        pytest.param(sent_by(None, b"null"), False, id="a hidden origin"),
-        pytest.param(sent_by(None, b""), False, id="an empty origin"),
-        pytest.param(sent_by(None, b"http://auth.example.com"), False, id="our origin without TLS"),
-        pytest.param(sent_by(None, b"https://auth.example.com:8443"), False, id="our host's other port"),
-        pytest.param(
-            sent_by(None, b"https://front.example.org.evil.com"), False, id="an allowed one and more"
-        ),
-        pytest.param(
-            sent_by(None, b"https://front.example.org", b"https://evil.com"), False, id="one of two origins"
-        ),
-        pytest.param(sent_by(b"cross-site", b"https://front.example.org"), True, id="an allowed front end"),
-        pytest.param(sent_by(b"same-site", b"https://auth.example.com"), True, id="our origin of a sibling"),
-        pytest.param(sent_by(b"cross-site", b"https://evil.com"), False, id="another site and origin"),
-        pytest.param(sent_by(b"same-site", b"null"), False, id="a sibling that hides"),
-    ],
-)
-@pytest.mark.parametrize(("path", "body", "refusal"), IN_AND_OUT)
-async def test_no_other_site_signs_in_or_out(
-    start: Start, path: str, body: dict[str, str], refusal: dict[str, object], lines: list[Line], passes: bool
-) -> None:
-    async with start(OWN) as sidecar:
-        alice = await add_alice(sidecar)
-        session = await sidecar.session(alice)
-        answer = await sidecar.post_json(path, body, [session, *lines])
-        if passes:
-            assert (answer.status, bool(answer.cookies())) == (200, True)
-        else:
-            assert (answer.status, answer.json, answer.cookies()) == (403, refusal, {})
-        assert (await sidecar.check("nginx", [session])).status == (401 if passes else 200)
-
-
-@pytest.mark.parametrize("lines", [sent_by(b"cross-site", b"https://evil.com"), sent_by(None, b"null")])
-@pytest.mark.parametrize(("path", "body", "refusal"), IN_AND_OUT)
-async def test_a_form_of_another_site_signs_nobody_in(
-    sidecar: Running, path: str, body: dict[str, str], refusal: dict[str, object], lines: list[Line]
-) -> None:
-    """`<form enctype="text/plain">` can send a JSON body, with a `=` somewhere in it."""
-    await add_alice(sidecar)
-    forged = json.dumps({**body, "x": "="}).encode()
-    plain = (b"content-type", b"text/plain")
-    answer = await sidecar.ask("POST", path, [plain, *lines], forged)
-    assert (answer.status, answer.json, answer.cookies()) == (403, refusal, {})
-    assert await sidecar.store.sessions.list() == []
-    # It is the site that is refused: the body could be read.
-    assert (await sidecar.ask("POST", path, [plain], forged)).status == (401 if "logout" in path else 200)
-
-
-@pytest.mark.parametrize("place", [cargo_extra, compass, pulse, virola])
-async def test_who_only_asks_may_come_from_anywhere(sidecar: Running, place: Place) -> None:
-    await add_alice(sidecar)
-    browser = Browser(sidecar)
-    assert good(await at_the_page(browser))
-    browser.lines = tuple(sent_by(b"cross-site", b"https://evil.com"))
-    assert await place(browser)
-
-
 # --- use -----------------------------------------------------------------------------------------
 
 USES = [
@@ -478,7 +369,7 @@ async def test_a_use_extends_the_session_and_refreshes_its_cookie_once_in_an_int
 ) -> None:
     alice = await add_alice(sidecar)
     began_at = sidecar.clock.now()
-    value = (await sidecar.session(alice))[1].decode().partition("=")[2]
+    value = (await sidecar.secret(alice)).decode()
     cookie = (b"cookie", f"{name}={value}".encode())
     sent = b"" if body is None else json.dumps(body).encode()
     expected = f"__Host-sidecar={value}; Max-Age=3600; Path=/; HttpOnly; Secure; SameSite=Lax"
@@ -502,7 +393,7 @@ async def test_a_use_extends_the_session_and_refreshes_its_cookie_once_in_an_int
 async def test_a_session_in_use_at_a_product_lives_until_its_lifetime_is_over(
     sidecar: Running, method: str, path: str, body: object, name: str
 ) -> None:
-    value = (await sidecar.session(await add_alice(sidecar)))[1].decode().partition("=")[2]
+    value = (await sidecar.secret(await add_alice(sidecar))).decode()
     cookie = (b"cookie", f"{name}={value}".encode())
     sent = b"" if body is None else json.dumps(body).encode()
     for _ in range(12 * 60 // 50):
@@ -519,40 +410,9 @@ async def test_a_bearers_use_extends_the_session_and_its_cookie_is_refreshed_whe
     begun = await sidecar.parts.sessions.begin(alice)
     token = (await sidecar.parts.sessions.token(begun.session, alice)).text
     sidecar.clock.advance(60)
-    bearer = (b"authorization", f"Bearer {token}".encode())
     cookie = (b"cookie", f"__Host-sidecar={begun.secret}".encode())
     paths = ("/api/v1/user/check", "/auth/session", "/api/v1/status")
-    assert refreshed([await sidecar.ask("GET", path, [bearer]) for path in paths]) == []
+    assert refreshed([await sidecar.ask("GET", path, [bearer(token)]) for path in paths]) == []
     (stored,) = await sidecar.store.sessions.list(alice.id)
     assert stored.last_used_at == sidecar.clock.now()
     assert len(refreshed([await sidecar.ask("GET", path, [cookie]) for path in paths])) == 1
-
-
-# --- which products there are --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("product", "method", "path"),
-    [
-        ("cargo_extra", "GET", "/api/v1/user/check"),
-        ("compass", "POST", "/auth/validate-session"),
-        ("pulse", "GET", "/auth/session"),
-        ("pulse", "POST", "/auth/login"),
-        ("virola", "GET", "/api/v1/status"),
-        ("virola", "POST", "/api/v1/login"),
-        ("virola", "POST", "/api/v1/logout"),
-    ],
-)
-async def test_a_product_that_is_switched_off_answers_nothing(
-    start: Start,
-    product: str,
-    method: str,
-    path: str,
-) -> None:
-    async with start({"checks": {product: {"enabled": False}}}) as sidecar:
-        alice = await add_alice(sidecar)
-        session = await sidecar.session(alice)
-        body = json.dumps({"user": {}, "userName": "alice", "email": "alice", "password": PASSWORD}).encode()
-        answer = await sidecar.ask(method, path, [session], body)
-        assert (answer.status, answer.cookies()) == (404, {})
-        assert len(await sidecar.store.sessions.list(alice.id)) == 1

@@ -102,6 +102,20 @@ def paste(commands: str, directory: Path) -> str:
     ).stdout
 
 
+def assert_as_shown(example: Example, server: Sidecar, directory: Path) -> None:
+    """Pastes the commands, and compares."""
+    printed = paste(example.commands.replace(ADDRESS, server.listen), directory)
+    assert printed.endswith("\n")  # or the shell's prompt would stick to the answer
+    answers, wanted = shown(printed), shown(example.answers)
+    assert wanted
+
+    assert [answer.status for answer in answers] == [answer.status for answer in wanted]
+    for answer, as_documented in zip(answers, wanted, strict=True):
+        assert as_shown(answer.body, as_documented.body) == as_documented.body
+        for line in as_documented.lines:
+            assert line in [as_shown(each, line) for each in answer.lines]
+
+
 def as_shown(value: Any, wanted: Any) -> Any:
     """The value, with what fits replaced by what it fits: `…` is any text, a time is any time."""
     match value, wanted:
@@ -120,15 +134,12 @@ def as_shown(value: Any, wanted: Any) -> Any:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.section)
 def test_commands_work_as_pasted(example: Example, server: Sidecar, tmp_path: Path) -> None:
-    answers = shown(paste(example.commands.replace(ADDRESS, server.listen), tmp_path))
-    wanted = shown(example.answers)
-    assert wanted
+    assert_as_shown(example, server, tmp_path)
 
-    assert [answer.status for answer in answers] == [answer.status for answer in wanted]
-    for answer, as_documented in zip(answers, wanted, strict=True):
-        assert as_shown(answer.body, as_documented.body) == as_documented.body
-        for line in as_documented.lines:
-            assert line in [as_shown(each, line) for each in answer.lines]
+
+def test_they_work_one_after_the_other(server: Sidecar, tmp_path: Path) -> None:
+    for example in EXAMPLES:
+        assert_as_shown(example, server, tmp_path)
 
 
 def test_every_product_has_an_example() -> None:
