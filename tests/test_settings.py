@@ -192,7 +192,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             "authenticators.corp.issuer: an empty name matches nothing",
         ),
         ({"authenticators": {"corp": {**JWT, "url": "x"}}}, "authenticators.corp.url: there is no such key"),
-        ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion: "),
+        ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion.type: it is one of"),
         ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
         (
             {"authenticators": {"basic": True}},

@@ -55,6 +55,7 @@ __all__ = [
 ]
 
 _TYPES = {("jwt",), ("introspection",), ("upstream",)}
+_NO_TYPE = {"union_tag_not_found", "union_tag_invalid", "model_attributes_type"}
 _KEY_IN_MESSAGE = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
 
 
@@ -91,6 +92,8 @@ def _fault(error: dict[str, Any]) -> Fault:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return Fault(path, "there is no such key")
+    if where[0] == "authenticators" and error["type"] in _NO_TYPE:
+        return Fault(f"{path}.type", 'it is one of "jwt", "introspection" and "upstream"')
     # A check over several keys of a section names the one at fault first.
     if error["type"] == "value_error" and (named := _KEY_IN_MESSAGE.fullmatch(message)):
         return Fault(f"{path}.{named[1]}", named[2])

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sidecar.hosts import is_loopback
 from sidecar.settings.section import Table
-from sidecar.settings.types import Duration, Name, Names, Secret, WebUrl, one_or_more, read_list
+from sidecar.settings.types import Duration, Name, Names, Secret, WebUrl, one_or_more, read_json, read_list
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """What an authenticator may be called: it appears in metrics, in `X-Auth-Method` and in the environment."""
@@ -181,4 +181,4 @@ class UpstreamSettings(AskingSettings):
 
 
 ExternalSettings = JwtSettings | IntrospectionSettings | UpstreamSettings
-AnyExternalSettings = Annotated[ExternalSettings, Field(discriminator="type")]
+AnyExternalSettings = Annotated[ExternalSettings, Field(discriminator="type"), BeforeValidator(read_json)]

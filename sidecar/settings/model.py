@@ -260,15 +260,15 @@ class Authenticators(Section):
 
     def enabled(self) -> tuple[str, ...]:
         """The names of those that are on."""
-        names = (*type(self).model_fields, *self.external)
-        return tuple(name for name in names if getattr(self, name).enabled)
+        built_in = {name: getattr(self, name) for name in type(self).model_fields}
+        return tuple(name for name, each in {**built_in, **self.external}.items() if each.enabled)
 
     @model_validator(mode="after")
     def _named(self) -> Self:
         for name in self.external:
             if not NAME.fullmatch(name):
                 raise ValueError(
-                    f"{name}: a name has small letters, digits, _ and -, and begins with a letter"
+                    f"{name!r} is no name: it has small letters, digits, _ and -, and begins with a letter"
                 )
         return self
 
