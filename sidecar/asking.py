@@ -23,7 +23,6 @@ from sidecar.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from sidecar.model import HeaderLines
 from sidecar.ports import Clock
 from sidecar.telemetry import Metrics
 
@@ -56,7 +55,7 @@ _OURS = frozenset(
 )
 """How a message is framed and encoded is ours to say, also where a client's headers are passed on."""
 
-_ALWAYS: HeaderLines = ((b"accept-encoding", b"identity"), (b"user-agent", f"sidecar/{__version__}".encode()))
+_WHO_ASKS = (b"user-agent", f"sidecar/{__version__}".encode())
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SECONDS = re.compile(r"[0-9]{1,12}")
@@ -326,8 +325,7 @@ class _Connection:
         return not self.has_ended
 
     async def close(self) -> None:
-        """Also where the library has lost hold of it, which it does of one whose TLS is being agreed on."""
-        await self._transport.aclose()
+        """By its socket: the library loses hold of one that is given up while its TLS is agreed on."""
         if self._stream is not None:
             await self._stream.aclose()
 
@@ -357,8 +355,11 @@ def _request(method: str, url: str, headers: Iterable[tuple[bytes, bytes]], cont
     import httpx  # noqa: PLC0415 - as in _Connection
 
     lines = [line for line in headers if line[0].lower() not in _OURS]
+    lines.append((b"accept-encoding", b"identity"))
+    if all(name.lower() != b"user-agent" for name, _ in lines):
+        lines.append(_WHO_ASKS)
     try:
-        request = httpx.Request(method, url, headers=[*lines, *_ALWAYS], content=content)
+        request = httpx.Request(method, url, headers=lines, content=content)
     except httpx.InvalidURL:
         raise InvalidValue("this is no URL") from None
     if request.url.scheme not in {"http", "https"} or not request.url.host:

@@ -377,7 +377,7 @@ class Hostile:
         return len(self._open)
 
     async def until(self, what: Callable[[], bool]) -> None:
-        """Waits until this is true; it is looked at whenever a request comes, or a connection comes or ends."""
+        """Waits until this is true. Looks whenever a request comes, or a connection comes or ends."""
         async with asyncio.timeout(WATCHDOG), self._changed:
             await self._changed.wait_for(what)
 

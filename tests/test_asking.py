@@ -24,6 +24,7 @@ import structlog
 import uvloop
 from prometheus_client import generate_latest
 
+from sidecar import __version__
 from sidecar.asking import LONGEST_RETRY_AFTER, WAITING_PER_CONNECTION, Asker, Reply, ReplyHeaders
 from sidecar.breaker import Breaker
 from sidecar.errors import (
@@ -374,6 +375,16 @@ async def test_the_request_as_it_arrives() -> None:
         }  # fmt: skip
 
 
+async def test_it_says_who_it_is_unless_the_caller_does() -> None:
+    async with scene() as on:
+        await on.get()
+        await on.get("/", (b"User-Agent", b"a browser"))
+        assert [received.all("user-agent") for received in on.server.received] == [
+            [f"sidecar/{__version__}"],
+            ["a browser"],
+        ]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -556,6 +567,25 @@ def test_waiting_for_a_connection_counts_towards_the_timeout(run: Run) -> None:
             assert (await on.get()).status == 200
 
     run(play())
+
+
+async def test_who_has_waited_in_vain_says_nothing_about_the_other_system() -> None:
+    async with scene(timeout=TIMEOUT, connections=1, faults=1) as on:
+        async with on.asker._turns:
+            async with asyncio.timeout(10 * TIMEOUT):
+                with pytest.raises(UpstreamTimeout, match="no connection was free"):
+                    await on.get()
+        assert on.results() == {"timeout": 1}
+        assert not on.breaker.is_open
+        assert (await on.get()).status == 200
+
+
+async def test_while_it_is_open_nobody_waits() -> None:
+    async with scene(connections=1) as on:
+        await on.fail()
+        async with on.asker._turns, asyncio.timeout(10 * TIMEOUT):
+            with pytest.raises(UpstreamNotAsked):
+                await on.get()
 
 
 async def test_who_waits_is_refused_when_it_opens() -> None:

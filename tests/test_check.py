@@ -23,6 +23,7 @@ from tests.running import (
     Original,
     Running,
     WaitingHasher,
+    bearer,
     broken,
     locked,
     running,
@@ -149,23 +150,23 @@ async def test_a_session_that_its_token_extends_keeps_its_cookie_too(sidecar: Ru
     refreshed = []
     for _ in range(3):
         sidecar.clock.advance(60)
-        assert not (await sidecar.check("nginx", [(b"authorization", b"Bearer " + token)])).all("Set-Cookie")
+        assert not (await sidecar.check("nginx", [bearer(token)])).all("Set-Cookie")
         refreshed += [(await sidecar.check("nginx", [cookie])).all("Set-Cookie") for _ in range(2)]
     assert [len(cookies) for cookies in refreshed] == [1, 0] * 3
 
 
 async def test_a_bearer_refreshes_no_cookie(sidecar: Running) -> None:
-    bearer = (b"authorization", b"Bearer " + await sidecar.token(await sidecar.add_user()))
+    line = bearer(await sidecar.token(await sidecar.add_user()))
     sidecar.clock.advance(120)
-    answer = await sidecar.check("nginx", [bearer])
+    answer = await sidecar.check("nginx", [line])
     assert (answer.status, answer.all("Set-Cookie")) == (200, [])
 
 
 async def test_a_token_ends_with_its_session_or_before(sidecar: Running) -> None:
-    bearer = (b"authorization", b"Bearer " + await sidecar.token(await sidecar.add_user()))
+    line = bearer(await sidecar.token(await sidecar.add_user()))
     for minutes, status in [(0, 200), (59, 200), (1, 401)]:
         sidecar.clock.advance(minutes * 60)
-        assert (await sidecar.check("nginx", [bearer])).status == status
+        assert (await sidecar.check("nginx", [line])).status == status
 
 
 async def test_an_api_key_expires(sidecar: Running) -> None:
@@ -564,7 +565,7 @@ async def test_i100_secrets_are_in_no_log_line_at_any_level(
     session = await sidecar.session(alice)
     key = await sidecar.api_key(alice)
     token = await sidecar.token(alice)
-    for line in [session, (b"x-api-key", key), (b"authorization", b"Bearer " + token)]:
+    for line in [session, (b"x-api-key", key), bearer(token)]:
         await sidecar.check("nginx", [line])
     await sidecar.check("nginx", [(b"authorization", b"Bearer PLANTED-token")])
     await sidecar.sign_in("alice", "PLANTED-password")

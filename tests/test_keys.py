@@ -21,7 +21,7 @@ from sidecar.errors import InvalidToken
 from sidecar.keys import MANAGEMENT_LIFETIME, MANAGEMENT_TOKEN, SESSION_TOKEN, KeyRing, _PlainEncoder, new_key
 from sidecar.records import SigningKey
 from tests.conftest import Start
-from tests.running import Running, running
+from tests.running import Running, bearer, running
 
 ALGORITHMS = ("ES256", "RS256", "EdDSA", "HS256")
 
@@ -48,7 +48,7 @@ async def good(sidecar: Running) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 async def accepts(sidecar: Running, token: str) -> bool:
-    answer = await sidecar.check("nginx", [(b"authorization", b"Bearer " + token.encode())])
+    answer = await sidecar.check("nginx", [bearer(token)])
     assert answer.status in {200, 401}
     return answer.status == 200
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from authing import ManagementClient
 from authing.AuthingException import AuthingException
 
-from tests.e2e.harness import Installation, Session, Sidecar, ask, head
+from sidecar.access_keys import ROOT, access_key_secret
+from sidecar.app import Services
+from sidecar.records import AccessKey, App, NewUser
+from tests.cli.commands import Cli
+from tests.e2e.harness import Installation, Sidecar, ask, head
 
 SETTINGS = """
+[store]
+url = "sqlite:///{directory}/sidecar.db"
+
 [limits]
 login = "1000/minute"  # each client here fetches a token of its own
 
@@ -26,25 +31,28 @@ FETCHED = 'sidecar_http_requests_total{code="200",method="POST",route="/api/v3/g
 
 
 @dataclass(frozen=True)
+class Made:
+    """What is in the store before the server starts."""
+
+    keys: dict[str, str]
+    """The secrets of two access keys, by their ids."""
+
+    anns_session: str
+    bobs_cookie: str
+
+
+@dataclass(frozen=True)
 class Served:
-    """A server with Ann and Bob, the app of a rule, and an access key."""
+    """A server, and what its store has in it."""
 
-    installation: Installation
+    store: Cli
     sidecar: Sidecar
-    key_id: str
-    secret: str
+    made: Made
 
-    def client(self, *, secret: str = "", path: str = "") -> ManagementClient:
+    def client(self, key_id: str = "ak_1", *, secret: str = "", path: str = "") -> ManagementClient:
         """As an application makes it; `path` is what its host setting has behind the port."""
-        return ManagementClient(
-            self.key_id, secret or self.secret, host=f"http://{self.sidecar.listen}{path}"
-        )
-
-    def session(self, user: str, app: str) -> Session:
-        """A new session that was first used in the app."""
-        return Session(
-            **json.loads(self.installation.cli("sessions", "create", "--user", user, "--app", app, "--json"))
-        )
+        secret = secret or self.made.keys[key_id]
+        return ManagementClient(key_id, secret, host=f"http://{self.sidecar.listen}{path}")
 
     def tokens_fetched(self) -> float:
         """How often a management token was given or refused, as the server counts."""
@@ -53,19 +61,32 @@ class Served:
         return float(line.rpartition(" ")[2])
 
 
+async def make(parts: Services) -> Made:
+    """Ann has sessions in app1 and in app2, Bob one that was used nowhere, and two backends have keys."""
+    store, now = parts.store, parts.clock.now()
+    await store.apps.add(App("app2", "", disabled=False, created_at=now))
+    new = NewUser("ann", ("ann@example.com",), external_id="6229ffaxxxxxxxxcade3e3d9")
+    ann = await store.users.add(new, now=now, by="test")
+    bob = await store.users.add(NewUser("bob"), now=now, by="test")
+    in_app1, _ = [await parts.sessions.begin(ann, app=app) for app in ("app1", "app2")]
+    bobs = await parts.sessions.begin(bob)
+    keys = {}
+    for key_id in ("ak_1", "ak_2"):
+        await store.access_keys.add(AccessKey(key_id, "backend", now))
+        keys[key_id] = access_key_secret(await store.secret(ROOT), key_id)
+    return Made(keys, in_app1.session.id, f"{parts.settings.session.cookie}={bobs.secret}")
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server process with settings of its own; everything in it was made by the command line."""
+    """A server process with settings of its own."""
     directory = tmp_path_factory.mktemp("served")
-    config: Path = directory / "sidecar.toml"
-    config.write_text(SETTINGS)
-    installation = Installation(config, directory)
-    installation.add_user("ann", "--email", "ann@example.com", "--external-id", "6229ffaxxxxxxxxcade3e3d9")
-    installation.add_user("bob")
-    installation.cli("apps", "add", "app2")
-    key = json.loads(installation.cli("access-keys", "create", "--name", "backend", "--json"))
-    with installation.serving() as sidecar:
-        yield Served(installation, sidecar, key["id"], key["secret"])
+    config = directory / "sidecar.toml"
+    config.write_text(SETTINGS.format(directory=directory))
+    store = Cli(config)
+    made = store.look(make)
+    with Installation(config, directory).serving() as sidecar:
+        yield Served(store, sidecar, made)
 
 
 @pytest.fixture(autouse=True)
@@ -78,19 +99,18 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_user_is_active_until_the_session_ends(served: Served) -> None:
     client = served.client()
-    session = served.session("ann", "app1")
     signed_in = client.check_session_status("app1", "ann")
     assert signed_in["data"] == {"active": True}
     assert (signed_in["statusCode"], signed_in["message"], "apiCode" in signed_in) == (200, "Success", False)
-    served.installation.cli("sessions", "revoke", session.id)
+    served.store.look(lambda parts: parts.store.sessions.revoke([served.made.anns_session]))
     assert client.check_session_status("app1", "ann")["data"] == {"active": False}
 
 
 def test_a_user_who_came_through_the_gateway_is_active(served: Served) -> None:
     client = served.client()
-    session = served.installation.session("bob")
     assert client.check_session_status("app1", "bob")["data"] == {"active": False}
-    lines = (("X-Original-Method", "GET"), ("X-Original-URL", "http://localhost/page"), session.line)
+    cookie = ("Cookie", served.made.bobs_cookie)
+    lines = (("X-Original-Method", "GET"), ("X-Original-URL", "http://localhost/page"), cookie)
     assert ask(served.sidecar.listen, head("GET", "/check/nginx", "sidecar", lines)).status == 200
     assert client.check_session_status("app1", "bob")["data"] == {"active": True}
     assert client.check_session_status("app2", "bob")["data"] == {"active": False}
@@ -98,7 +118,6 @@ def test_a_user_who_came_through_the_gateway_is_active(served: Served) -> None:
 
 @pytest.mark.parametrize("user", ["1", "ANN", "ann@example.com", "6229ffaxxxxxxxxcade3e3d9"])
 def test_a_user_is_known_by_several_names(served: Served, user: str) -> None:
-    served.session("ann", "app2")
     assert served.client().check_session_status("app2", user)["data"] == {"active": True}
 
 
@@ -122,7 +141,6 @@ def test_what_is_wrong_with_the_question_is_in_the_answer(
 
 @pytest.mark.parametrize("path", ["/", "//"])
 def test_a_host_with_a_slash_at_its_end_works(served: Served, path: str) -> None:
-    served.session("ann", "app2")
     assert served.client(path=path).check_session_status("app2", "ann")["data"] == {"active": True}
 
 
@@ -148,9 +166,8 @@ def test_a_token_is_fetched_once_and_again_when_it_has_expired(served: Served) -
 
 
 def test_a_token_that_is_refused_is_said_in_the_answer(served: Served) -> None:
-    made = json.loads(served.installation.cli("access-keys", "create", "--name", "brief", "--json"))
-    client = Served(served.installation, served.sidecar, made["id"], made["secret"]).client()
+    client = served.client("ak_2")
     assert client.check_session_status("app1", "ann")["statusCode"] == 200
-    served.installation.cli("access-keys", "revoke", made["id"])
+    served.store.look(lambda parts: parts.store.access_keys.revoke(["ak_2"]))
     answer = client.check_session_status("app1", "ann")
     assert (answer["statusCode"], answer["apiCode"]) == (401, 2020)
