@@ -14,7 +14,7 @@ SidecarError
 │   └── CredentialRefused    a credential that cannot be read; carries the Reason
 │       └── EmptyCredential  a credential's place is there, and nothing in it
 ├── QuestionRefused          a question at a product's endpoint; carries the HTTP status
-├── InvalidToken             a token of ours that does not verify
+├── InvalidToken             a token that does not verify
 ├── UpstreamUnavailable      another system cannot be asked now, or its answer cannot be read
 │   ├── UpstreamTimeout      its whole answer was not there in time
 │   └── UpstreamNotAsked     it failed a moment ago, or too many are waiting for it

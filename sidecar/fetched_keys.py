@@ -67,12 +67,10 @@ class FetchedKeys:
             if self._clock.monotonic() >= self._fetched_at + OLDEST:
                 self._begin()
             return key
-        fetch = self._begin()
-        if fetch is not None:
+        if fetch := self._begin():
             await asyncio.wait((fetch,))
-            key = self._keys.find(kid, algorithm)
-        if key is not None:
-            return key
+            if key := self._keys.find(kid, algorithm):
+                return key
         if self._failed is not False:
             raise UpstreamUnavailable(f"{self._name}: its keys could not be fetched")
         raise InvalidToken("no key of its issuer signed it")

@@ -25,6 +25,7 @@ from sidecar.settings.types import write_duration
 
 REFERENCE = Path(__file__).parent.parent / "config" / "sidecar.toml"
 JWT = {"type": "jwt", "issuer": "https://idp.example.com", "audience": "gateway", "algorithms": ["RS256"]}
+HMAC = {**JWT, "algorithms": ["HS256", "HS384"]}
 
 
 def faults(tables: dict[str, Any]) -> list[str]:
@@ -192,6 +193,22 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             "authenticators.corp.issuer: an empty name matches nothing",
         ),
         ({"authenticators": {"corp": {**JWT, "url": "x"}}}, "authenticators.corp.url: there is no such key"),
+        (
+            {"authenticators": {"corp": {**JWT, "public_key_file": "/nowhere.pem"}}},
+            "authenticators.corp.public_key_file: /nowhere.pem cannot be read: No such file",
+        ),
+        (
+            {"authenticators": {"corp": {**JWT, "ca_file": "/nowhere.pem"}}},
+            "authenticators.corp.ca_file: /nowhere.pem cannot be read: No such file",
+        ),
+        (
+            {"authenticators": {"corp": {**HMAC, "secret": "s" * 47}}},
+            "authenticators.corp.secret: it has fewer than 48 bytes",
+        ),
+        (
+            {"authenticators": {"corp": {**HMAC, "algorithms": ["HS384", "ES256"], "secret": "s" * 48}}},
+            "authenticators.corp.algorithms: a secret is for HS256, HS384 and HS512 alone",
+        ),
         ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion.type: it is one of"),
         ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
         (

@@ -291,6 +291,18 @@ SecretUrl = Annotated[
 """A URL that may hold a password."""
 
 
+def _readable_file(path: str) -> str:
+    if path:
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return path
+
+
+ReadableFile = Annotated[str, AfterValidator(_readable_file)]
+"""The path of a file that is there; empty: none."""
+
 Secret = Annotated[
     str,
     SecretMark(),
