@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.data import FEW, MANY, build_stores, url
-from bench.load import CHECK, Load, documented
+from bench.load import CHECK, TOKEN_CHECK, Load, Seen, documented
 from bench.machine import CannotMeasure, two_cores
 from bench.report import RESULTS, Figure, Row, Run, printed, write
 from bench.servers import Server, Servers
+from bench.tokens import make_issuer
+from bench.tokens import settings as trusting
 
 ROUNDS = 3
 WARM_UP = 1
@@ -33,6 +35,9 @@ CACHED_CHECK = f"check, cached ({CACHED} sessions)"
 VIROLA = "Virola's status, cached"
 PULSE = "Pulse's session, cached"
 CARGO_EXTRA = "CargoExtra's check, a new token each time"
+DECODING = "bare ASGI app that decodes a token"
+TOKEN_CACHED = "check, another issuer's RS256 token, cached"
+TOKEN_UNCACHED = f"check, another issuer's RS256 token, uncached, {FEW:,} tokens"
 UNCACHED_FEW = f"check, uncached, {FEW:,} sessions stored"
 UNCACHED_MANY = f"check, uncached, {MANY:,} sessions stored"
 UNCACHED_USER = f"check, its user uncached too, {MANY:,} sessions stored"
@@ -46,6 +51,7 @@ class Arm:
     server: Server
     sessions: int
     head: str = CHECK
+    tokens: Path | None = None
 
 
 def main() -> None:
@@ -96,6 +102,8 @@ def cold_starts(servers: Servers, store: Path) -> tuple[float, float]:
 
 def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
     """All servers run from the beginning to the end; they are asked in turns."""
+    public, tokens = make_issuer(few.parent, FEW)
+    trust = trusting(public)
     with ExitStack() as running:
         start = running.enter_context
         cached = start(servers.sidecar("cached", few))
@@ -107,6 +115,21 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
             Arm(VIROLA, cached, CACHED, documented("/api/v1/status")),
             Arm(PULSE, cached, CACHED, documented("/auth/session")),
             Arm(CARGO_EXTRA, cached, CACHED, documented("/api/v1/user/check")),
+            Arm(DECODING, start(servers.bare("bench.decoding", str(public))), FEW, TOKEN_CHECK, tokens),
+            Arm(
+                TOKEN_CACHED,
+                start(servers.sidecar("tokens", few, more_settings=trust)),
+                CACHED,
+                TOKEN_CHECK,
+                tokens,
+            ),
+            Arm(
+                TOKEN_UNCACHED,
+                start(servers.sidecar("each-token", few, "bench.uncached", trust)),
+                FEW,
+                TOKEN_CHECK,
+                tokens,
+            ),
             Arm(UNCACHED_FEW, start(servers.sidecar("few", few, "bench.uncached")), FEW),
             Arm(UNCACHED_MANY, start(servers.sidecar("many", many, "bench.uncached")), MANY),
             Arm(UNCACHED_USER, start(servers.sidecar("user", many, "bench.forgetful")), MANY),
@@ -121,9 +144,13 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
 
 def run(arm: Arm, load: Load) -> Run:
     """One server under load, when it has warmed up."""
-    load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=WARM_UP)
+
+    def arm_load(seconds: int) -> Seen:
+        return load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=seconds, tokens=arm.tokens)
+
+    arm_load(WARM_UP)
     before = arm.server.cpu_seconds()
-    seen = load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=SECONDS)
+    seen = arm_load(SECONDS)
     cpu = arm.server.cpu_seconds() - before
     return Run(
         cpu_us=cpu / seen.requests * 1e6,
@@ -143,6 +170,8 @@ def ratios(rows: list[Row]) -> list[Figure]:
         Figure("Virola ÷ bare", cpu[VIROLA] / cpu[BARE], 4),
         Figure("Pulse ÷ bare", cpu[PULSE] / cpu[BARE], 4),
         Figure("(CargoExtra less signing) ÷ bare", (cpu[CARGO_EXTRA] - signing) / cpu[BARE], 4),
+        Figure("another issuer's token, cached ÷ session cookie", cpu[TOKEN_CACHED] / cpu[CACHED_CHECK], 1.1),
+        Figure("the same uncached less decoding it", cpu[TOKEN_UNCACHED] - cpu[DECODING], 40, " µs"),
         Figure(f"uncached ({FEW:,}) ÷ bare", cpu[UNCACHED_FEW] / cpu[BARE], 5),
         Figure(f"uncached, {MANY:,} ÷ {FEW:,} sessions", cpu[UNCACHED_MANY] / cpu[UNCACHED_FEW], 1.3),
     ]

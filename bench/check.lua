@@ -1,6 +1,6 @@
 -- What wrk sends: one head, filled in anew for every request. wrk calls init, then request, then done.
 
-local head, sessions, clients, paths, sent
+local head, sessions, clients, paths, sent, tokens
 
 function init(arguments)
   head = arguments[1]
@@ -8,12 +8,17 @@ function init(arguments)
   local run = tonumber(arguments[5])
   math.randomseed(run)
   sent = run * 1e8
+  if arguments[6] then
+    tokens = {}
+    for line in io.lines(arguments[6]) do tokens[#tokens + 1] = line end
+  end
 end
 
 function request()
   local session = math.random(0, sessions - 1)
   sent = sent + 1
-  return head:format(math.random(paths), sent, session % clients % 250, session)
+  local credential = tokens and tokens[session + 1] or session
+  return head:format(math.random(paths), sent, session % clients % 250, credential)
 end
 
 function done(summary, latency)

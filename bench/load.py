@@ -17,28 +17,29 @@ PATHS = 200
 _SCRIPT = Path(__file__).with_name("check.lua")
 
 # As `%` and Lua's `format` both read them: a path, a query that is new each time, the client, the session.
+_ASKED = (
+    "GET /check/nginx HTTP/1.1",
+    "Host: sidecar.internal:9000",
+    "X-Original-URL: https://app.example.com/projects/%d/board?view=week&n=%d",
+    "X-Original-Method: GET",
+)
+_CLIENT = "X-Forwarded-For: 10.20.30.%d"
+_COOKIE = f"Cookie: theme=dark; _ga=GA1.2.1234567890.1700000000; __Host-sidecar={SECRET}"
 _REST = (
-    "X-Forwarded-For: 10.20.30.%d",
-    f"Cookie: theme=dark; _ga=GA1.2.1234567890.1700000000; __Host-sidecar={SECRET}",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Sec-Fetch-Mode: navigate",
     "",
     "",
 )
-CHECK = "\r\n".join(
-    (
-        "GET /check/nginx HTTP/1.1",
-        "Host: sidecar.internal:9000",
-        "X-Original-URL: https://app.example.com/projects/%d/board?view=week&n=%d",
-        "X-Original-Method: GET",
-        *_REST,
-    )
-)
+CHECK = "\r\n".join((*_ASKED, _CLIENT, _COOKIE, *_REST))
+TOKEN_CHECK = "\r\n".join((*_ASKED, _CLIENT, "Authorization: Bearer %s", *_REST))
+"""The same with a token, of a file of them, for the session."""
 
 
 def documented(path: str) -> str:
     """A request to a product's endpoint with the same session; the query means nothing there."""
-    return "\r\n".join((f"GET {path}?project=%d&n=%d HTTP/1.1", "Host: sidecar.internal:9000", *_REST))
+    line = f"GET {path}?project=%d&n=%d HTTP/1.1"
+    return "\r\n".join((line, "Host: sidecar.internal:9000", _CLIENT, _COOKIE, *_REST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,15 @@ class Load:
         self._wrk = program("wrk")
         self._runs = 0
 
-    def run(self, port: int, head: str, *, sessions: int, seconds: int) -> Seen:
-        """Sends this head for so long, for `sessions` sessions in random order. Raises CannotMeasure."""
+    def run(self, port: int, head: str, *, sessions: int, seconds: int, tokens: Path | None = None) -> Seen:
+        """Sends this head for so long, for `sessions` sessions in random order. Raises CannotMeasure.
+
+        `tokens`: a file with one for each session, a line each, for a head that wants one.
+        """
         self._runs += 1
         options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
         script = [f"--script={_SCRIPT}", f"http://127.0.0.1:{port}", "--"]
-        arguments = [head, sessions, USERS, PATHS, self._runs]
+        arguments = [head, sessions, USERS, PATHS, self._runs, *([tokens] if tokens else [])]
         with on_core(self._core):
             finished = subprocess.run(
                 [self._wrk, *options, *script, *map(str, arguments)],

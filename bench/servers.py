@@ -100,12 +100,15 @@ class Servers:
             yield server
 
     @contextmanager
-    def sidecar(self, name: str, store: Path, module: str = "sidecar") -> Iterator[Server]:
+    def sidecar(
+        self, name: str, store: Path, module: str = "sidecar", more_settings: str = ""
+    ) -> Iterator[Server]:
         """The product. `module`: what stands for `python -m sidecar`."""
         port = _free_port()
         config = self._folder / f"{name}.toml"
         config.write_text(
-            _SIDECAR.format(port=port, admin_port=_free_port(), store=url(store)), encoding="utf-8"
+            _SIDECAR.format(port=port, admin_port=_free_port(), store=url(store)) + more_settings,
+            encoding="utf-8",
         )
         command = [sys.executable, "-m", module, "serve", "--config", str(config)]
         with self._running(name, command, port) as server:
