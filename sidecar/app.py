@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,9 +22,11 @@ from sidecar.checks.cargo_extra import CargoExtra
 from sidecar.checks.compass import Compass
 from sidecar.checks.dialect import Dialect
 from sidecar.checks.pulse import Pulse
+from sidecar.checks.virola import COOKIE as VIROLA_COOKIE
 from sidecar.checks.virola import Virola
 from sidecar.clock import SystemClock
-from sidecar.cookies import SessionCookie
+from sidecar.cookies import Cookie, SessionCookie
+from sidecar.elsewhere import Elsewhere
 from sidecar.errors import StoreUnavailable
 from sidecar.gateways import GATEWAYS
 from sidecar.identity_headers import IdentityHeaders
@@ -102,13 +105,14 @@ async def services(
 
 
 class Application:
-    """The two ASGI applications, and what they need done in the background."""
+    """The two ASGI applications, and what they need done in the background. To be used as a context."""
 
     def __init__(self, parts: Services) -> None:
         self.is_draining = False
         self._parts = parts
         listener = _AuthListener(parts)
         self.auth = listener.app()
+        self._elsewhere = listener.elsewhere
         self.admin: ASGIApp = admin_app(
             parts.metrics.registry,
             parts.store,
@@ -117,6 +121,13 @@ class Application:
         )
         parts.metrics.config_loaded.set(1)
         parts.metrics.config_loaded_at.set(parts.clock.now())
+
+    async def __aenter__(self) -> Self:
+        self._elsewhere.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._elsewhere.close()
 
     async def purge(self) -> None:
         """Deletes what has expired. An outage is logged: there is a next time."""
@@ -151,6 +162,7 @@ class _AuthListener:
         self.traffic = TrafficGuard(settings.traffic_guard)
         self.usage = UsageRecorder(store, settings.session.touch_interval)
         self.cookie = SessionCookie(settings.session)
+        self.virola_cookie = Cookie(VIROLA_COOKIE, settings.session)
         self.trusted = TrustedProxies(settings.server.trusted_proxies)
         self.redirects = Redirects(
             settings.login.public_url, settings.login.allowed_redirects, settings.login.url
@@ -166,6 +178,9 @@ class _AuthListener:
             clock=clock,
             idle_timeout=settings.session.idle_timeout,
         )
+        self.elsewhere = Elsewhere(
+            settings.authenticators.external, parts.keys.claims_to_be_ours, clock, metrics
+        )
         self.authenticators = self._enabled_authenticators()
         self.authentication = Authentication(
             self.authenticators,
@@ -174,7 +189,7 @@ class _AuthListener:
             self.identity_headers,
         )
         self.visits = self._visits()
-        self.dialects = _dialects(parts, self.visits, self.usage, self.limits)
+        self.dialects = self._enabled_dialects()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
@@ -203,12 +218,40 @@ class _AuthListener:
             BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
         ]
         enabled = settings.enabled()
-        return {each.name: each for each in built if each.name in enabled}
+        own = {each.name: each for each in built if each.name in enabled}
+        return {**own, **self.elsewhere.authenticators}
+
+    def _enabled_dialects(self) -> list[Dialect]:
+        parts, settings, checks = self._parts, self._parts.settings, self._parts.settings.checks
+        dialects: list[Dialect] = []
+        if checks.cargo_extra.enabled:
+            dialects.append(CargoExtra(self.visits, settings.session))
+        if checks.compass.enabled:
+            dialects.append(Compass(self.visits, checks.compass.roles))
+        if checks.pulse.enabled:
+            dialects.append(Pulse(self.visits))
+        if checks.virola.enabled:
+            dialects.append(Virola(self.visits, self.virola_cookie))
+        if checks.authing.enabled:
+            clients = ManagementClients(parts.store, parts.keys, self.limits, self.usage, parts.clock)
+            dialects.append(
+                Authing(
+                    clients,
+                    parts.store,
+                    self.usage,
+                    parts.clock,
+                    rule_apps=frozenset(rule.app for rule in settings.rules),
+                    idle_timeout=settings.session.idle_timeout,
+                    hide_unknown=checks.authing.hide_unknown,
+                )
+            )
+        return dialects
 
     def _visits(self) -> Visits:
         parts = self._parts
         return Visits(
             authentication=self.authentication,
+            vouching=frozenset(parts.settings.checks.authenticators),
             by_session=self.by_session,
             sign_in=self.sign_in,
             sessions=parts.sessions,
@@ -217,6 +260,7 @@ class _AuthListener:
             revocations=parts.revocations,
             usage=self.usage,
             cookie=self.cookie,
+            other_cookies=[self.virola_cookie] if parts.settings.checks.virola.enabled else [],
             clock=parts.clock,
             metrics=parts.metrics,
         )
@@ -252,38 +296,9 @@ class _AuthListener:
         return LoginPages(
             pages=pages,
             visits=self.visits,
-            cookie=self.cookie,
             guard=CrossSiteGuard(settings.session, OwnOrigins(settings.login.public_url)),
             traffic=self.traffic,
             redirects=self.redirects,
             trusted=self.trusted,
             client_ip_hops=settings.server.client_ip_hops,
         )
-
-
-def _dialects(parts: Services, visits: Visits, usage: UsageRecorder, limits: RequestLimits) -> list[Dialect]:
-    """Those that are enabled."""
-    settings = parts.settings
-    checks = settings.checks
-    dialects: list[Dialect] = []
-    if checks.cargo_extra.enabled:
-        dialects.append(CargoExtra(visits, settings.session))
-    if checks.compass.enabled:
-        dialects.append(Compass(visits, checks.compass.roles))
-    if checks.pulse.enabled:
-        dialects.append(Pulse(visits))
-    if checks.virola.enabled:
-        dialects.append(Virola(visits, settings.session))
-    if checks.authing.enabled:
-        dialects.append(
-            Authing(
-                ManagementClients(parts.store, parts.keys, limits, usage, parts.clock),
-                parts.store,
-                usage,
-                parts.clock,
-                rule_apps=frozenset(rule.app for rule in settings.rules),
-                idle_timeout=settings.session.idle_timeout,
-                hide_unknown=checks.authing.hide_unknown,
-            )
-        )
-    return dialects

@@ -23,7 +23,6 @@ class Authentication:
         identity_headers: IdentityHeaders,
     ) -> None:
         self._authenticators = authenticators
-        self.names = frozenset(authenticators)
         self._cache = cache
         self._revocations = revocations
         self._identity_headers = identity_headers
@@ -36,13 +35,13 @@ class Authentication:
         Where one that asks another system cannot, the next may know the credential: its own outage touches
         nobody else's users. Raises what Authenticator.authenticate raises.
         """
+        known = self._cache.get(credential, among, now)
+        if known is not None:
+            return known
         outage: UpstreamUnavailable | UpstreamThrottled | None = None
         for name, authenticator in self._authenticators.items():
             if name not in among or credential.form not in authenticator.forms:
                 continue
-            known = self._cache.get(name, credential, now)
-            if known is not None:
-                return known
             generation = self._revocations.generation
             try:
                 answer = await authenticator.authenticate(credential, client)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Container, Coroutine, Hashable
 from typing import Generic, NamedTuple, TypeVar
 
 from cachetools import LRUCache
@@ -21,7 +21,7 @@ MOST_TOKENS = 32_768
 LONGEST_CREDENTIAL = 4096
 """Bytes; a longer one is looked up every time: entries have 2 KiB as a rule, and 20 KiB at most."""
 
-Key = tuple[str, str, bytes]
+Key = tuple[str, bytes, bytes]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -37,13 +37,14 @@ class Known(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    authenticator: str
     known: Known
     generation: int
     until: float
 
 
 class IdentityCache:
-    """Verified credentials by authenticator, form and value. Only good ones are kept.
+    """Verified credentials, each with the authenticator that knows it. Only good ones are kept.
 
     A flood of bad credentials therefore evicts nothing, and a credential that was refused is good as
     soon as the store says so.
@@ -53,15 +54,17 @@ class IdentityCache:
         self._revocations = revocations
         self._entries: Counted[Key, _Entry] = Counted("identity", MOST_IDENTITIES, metrics)
 
-    def get(self, authenticator: str, credential: Credential, now: float) -> Known | None:
-        """What this authenticator found out about this credential, where it is still true."""
-        key = (authenticator, credential.form, credential.value)
+    def get(self, credential: Credential, among: Container[str], now: float) -> Known | None:
+        """What one of these authenticators found out about this credential, where it is still true."""
+        key = (credential.form, credential.names, credential.value)
         entry = self._entries.get(key)
-        if entry is None or not self._is_true(entry, now):
-            self._entries.missed(key)
-            return None
-        self._entries.hit()
-        return entry.known
+        if entry is not None and self._is_true(entry, now):
+            if entry.authenticator in among:
+                self._entries.hit()
+                return entry.known
+            return None  # another rule's authenticator knows it
+        self._entries.missed(key)
+        return None
 
     def put(
         self, authenticator: str, credential: Credential, known: Known, now: float, generation: int
@@ -71,8 +74,8 @@ class IdentityCache:
         until = min(verified.identity.expires_at, now + verified.cacheable)
         if len(credential.value) > LONGEST_CREDENTIAL or until <= now:
             return
-        key = (authenticator, credential.form, credential.value)
-        self._entries[key] = _Entry(known, generation, until)
+        key = (credential.form, credential.names, credential.value)
+        self._entries[key] = _Entry(authenticator, known, generation, until)
 
     def _is_true(self, entry: _Entry, now: float) -> bool:
         verified = entry.known.verified

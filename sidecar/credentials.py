@@ -63,6 +63,8 @@ def in_authorization(headers: Headers, forms: frozenset[Form]) -> Credential | N
         return None
     if len(values) > 1:
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
+    if not values[0]:
+        raise EmptyCredential(Reason.MALFORMED_CREDENTIAL)
     scheme, *value = values[0].split(maxsplit=1) or (b"",)
     form = _AUTHORIZATION_FORMS.get(scheme.lower())
     if form is None or form not in forms:

@@ -27,6 +27,9 @@ MANAGEMENT_TOKEN = "management+jwt"
 MANAGEMENT_LIFETIME = 7200
 """Seconds: as long as the vendor whose clients ask for such tokens lets them live."""
 
+_LEARNT_WITHIN = 2.0
+"""Seconds: what a process may not know yet (`LONGEST_BLINDNESS`), and whole seconds rounded up."""
+
 _RSA_BITS = 2048
 _SYMMETRIC = "HS256"
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -135,7 +138,8 @@ class KeyRing:
         """Signs with a new key from now on; the old one verifies until its last token has expired."""
         key = new_key(self._settings.algorithm, self._clock.now())
         longest = max(kind.lifetime for kind in self._kinds.values())
-        await self._store.rotate(key, verifies_until=self._clock.now() + longest)
+        # Others sign with the old one until they learn of this.
+        await self._store.rotate(key, verifies_until=self._clock.now() + longest + _LEARNT_WITHIN)
         self._keys.forget()
         return key
 

@@ -19,7 +19,7 @@ from limits.strategies import FixedWindowRateLimiter
 from sidecar.errors import Throttled
 from sidecar.model import IPAddress, Reason
 from sidecar.ports import Clock
-from sidecar.settings import Limits
+from sidecar.settings import Limits, Rate
 from sidecar.telemetry import Metrics
 from sidecar.trust import client_network, contains
 
@@ -87,6 +87,25 @@ class BoundedStorage(Storage):
         self._windows.pop(key, None)
 
 
+class _Rate:
+    """So many in a window. The library's limiter would do, but costs too much for every request."""
+
+    def __init__(self, scope: str, rate: Rate, clock: Clock) -> None:
+        self.scope = scope
+        self._clock = clock
+        self._storage = BoundedStorage(clock)
+        item: RateLimitItem = parse(str(rate))
+        self._most, self._seconds = item.amount, item.get_expiry()
+
+    def admits(self, key: str) -> bool:
+        """Counts one. Whether it is not too many."""
+        return self._storage.incr(key, self._seconds) <= self._most
+
+    def ends_in(self, key: str) -> float:
+        """Seconds until the window ends."""
+        return self._storage.get_expiry(key) - self._clock.now()
+
+
 class RequestLimits:
     """Counts requests, sign-ins and failed ones. A client is its network; `user` names one user one way.
 
@@ -94,10 +113,10 @@ class RequestLimits:
     """
 
     def __init__(self, settings: Limits, clock: Clock, metrics: Metrics) -> None:
-        self._storage = BoundedStorage(clock)
-        self._windows = FixedWindowRateLimiter(self._storage)
-        self._checks: RateLimitItem = parse(str(settings.checks))
-        self._attempts: RateLimitItem = parse(str(settings.login))
+        # Each counts for itself: a flood of requests must not push out who guesses passwords.
+        self._windows = FixedWindowRateLimiter(BoundedStorage(clock))
+        self._checks = _Rate("checks", settings.checks, clock)
+        self._attempts = _Rate("login", settings.login, clock)
         self._failures = RateLimitItemPerSecond(settings.ban.failures, max(1, round(settings.ban.window)))
         self._bans: TTLCache[str, float] = TTLCache(
             MOST_KEYS, ttl=settings.ban.duration, timer=clock.monotonic
@@ -111,11 +130,11 @@ class RequestLimits:
 
     def count_check(self, client: IPAddress) -> None:
         """A request to a product's endpoint. Raises Throttled where this client has asked too often."""
-        self._count(self._checks, "checks", client)
+        self._count(self._checks, client)
 
     def count_attempt(self, client: IPAddress) -> None:
         """A sign-in. Raises Throttled where this client has tried too often."""
-        self._count(self._attempts, "login", client)
+        self._count(self._attempts, client)
 
     def refuse_banned(self, client: IPAddress, user: str = "") -> None:
         """Raises Throttled where the client or the user is banned."""
@@ -153,14 +172,10 @@ class RequestLimits:
                 log.warning("banned", who=key, seconds=self._ban_duration)
                 self._windows.clear(self._failures, key)
 
-    def _count(self, rate: RateLimitItem, scope: str, client: IPAddress) -> None:
-        client_key = self._counted_as(client)
-        if not client_key:
-            return
-        # As the library's limiter does it, without its keys for any storage: this is done at every request.
-        key = f"{scope}:{client_key}"
-        if self._storage.incr(key, rate.get_expiry()) > rate.amount:
-            self._refuse(scope, Reason.RATE_LIMITED, self._storage.get_expiry(key) - self._clock.now())
+    def _count(self, rate: _Rate, client: IPAddress) -> None:
+        key = self._counted_as(client)
+        if key and not rate.admits(key):
+            self._refuse(rate.scope, Reason.RATE_LIMITED, rate.ends_in(key))
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -10,8 +11,8 @@ import structlog
 
 from sidecar.authentication import Authentication
 from sidecar.caching import RememberedTokens
-from sidecar.cookies import SessionCookie
-from sidecar.credentials import id_of_secret, in_cookie
+from sidecar.cookies import Cookie, SessionCookie
+from sidecar.credentials import cookie_values, id_of_secret, in_cookie
 from sidecar.errors import CredentialRefused
 from sidecar.model import Credential, Form, Headers, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Clock, CookieReader, SessionStore
@@ -56,6 +57,7 @@ class Visits:
     """One way in and out for the sign-in page and for every product's endpoints."""
 
     authentication: Authentication
+    vouching: frozenset[str]
     by_session: CookieReader
     sign_in: SignIn
     sessions: Sessions
@@ -64,26 +66,39 @@ class Visits:
     revocations: Revocations
     usage: UsageRecorder
     cookie: SessionCookie
+    other_cookies: Sequence[Cookie]
+    """Products' cookies that hold the same secret as the session's own."""
     clock: Clock
     metrics: Metrics
 
     async def of(self, credential: Credential, client: IPAddress) -> Visitor | Rejected:
-        """Who stands behind the credential, whoever of all authenticators vouches.
+        """Who stands behind the credential, if one of the authenticators vouches that may here.
 
         Raises StoreUnavailable, Overloaded, Throttled.
         """
         await self.revocations.look()
-        names = self.authentication.names
-        known = await self.authentication.identify(credential, names, client, self.clock.now())
+        known = await self.authentication.identify(credential, self.vouching, client, self.clock.now())
         return known if isinstance(known, Rejected) else Visitor(known.verified, credential)
 
-    async def in_browser(self, headers: Headers, cookie: bytes = b"") -> Visitor | None:
-        """Who is signed in with the session's cookie, or with the cookie of this name, which holds the same.
+    async def in_browser(self, headers: Headers) -> Visitor | None:
+        """Who is signed in with the session's cookie, also where no rule may accept it.
 
-        Also where no rule may accept it; a cookie that cannot be read is nobody's. Raises StoreUnavailable.
+        A cookie that cannot be read is nobody's. Raises StoreUnavailable.
         """
+        return await self._in(headers, self.cookie)
+
+    async def leave(self, headers: Headers) -> tuple[bytes, ...]:
+        """Ends every session of which the browser has the secret in a cookie; what removes those cookies."""
+        cookies = (self.cookie, *self.other_cookies)
+        for cookie in cookies:
+            visitor = await self._in(headers, cookie)
+            if visitor is not None:
+                await self.end(visitor)
+        return tuple(cookie.forget() for cookie in cookies)
+
+    async def _in(self, headers: Headers, cookie: Cookie) -> Visitor | None:
         try:
-            credential = in_cookie(headers, cookie or self.cookie.name)
+            credential = in_cookie(headers, cookie.name)
         except CredentialRefused:
             return None
         if credential is None:
@@ -92,22 +107,26 @@ class Visits:
         answer = await self.by_session.of_cookie(credential.value)
         return Visitor(answer, credential) if isinstance(answer, Verified) else None
 
-    async def note(self, visitor: Visitor) -> tuple[bytes, ...]:
-        """Notes that the credential was used; the session's cookie where it is to be refreshed."""
+    async def note(self, visitor: Visitor, headers: Headers) -> tuple[bytes, ...]:
+        """Notes that the credential was used; the session's cookie where it is to be refreshed.
+
+        It is refreshed where the browser has it: what another cookie holds, which somebody else may have
+        put there, never becomes the session of everything.
+        """
         usage = visitor.verified.usage
-        by_cookie = visitor.credential.form is Form.COOKIE
+        value = visitor.credential.value
+        by_cookie = set(cookie_values(headers, self.cookie.name)) == {value}
         now = self.clock.now()
         if usage is None or not await self.usage.note(usage, "", now, by_cookie=by_cookie):
             return ()
-        return (self.cookie.keep(visitor.credential.value, visitor.identity.expires_at, now),)
+        return (self.cookie.keep(value, visitor.identity.expires_at, now),)
 
     async def begin(
-        self, name: str, password: str, client: IPAddress, headers: Headers, *cookies: bytes
+        self, name: str, password: str, client: IPAddress, headers: Headers
     ) -> SignedIn | Rejected:
         """Signs in by name and password, and ends the sessions that the browser had.
 
-        Those are in the session's cookie and in `cookies`, names of others that hold the same secret. Raises
-        Throttled, Overloaded, StoreUnavailable.
+        Raises Throttled, Overloaded, StoreUnavailable.
         """
         await self.revocations.look()
         generation = self.revocations.generation
@@ -122,10 +141,7 @@ class Visits:
             await self.session_store.revoke([begun.session.id])
             return Rejected(Reason.UNKNOWN_SESSION)
         # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
-        for cookie in (self.cookie.name, *cookies):
-            visitor = await self.in_browser(headers, cookie)
-            if visitor is not None:
-                await self.end(visitor)
+        await self.leave(headers)
         self.metrics.sessions_created.inc()
         return self._signed_in(user, begun)
 

@@ -139,11 +139,11 @@ def cannot_be_read(gateway: str) -> int:
 class Running:
     """What a test has in its hands."""
 
-    def __init__(self, parts: Services, clock: ManualClock) -> None:
+    def __init__(self, parts: Services, clock: ManualClock, application: Application) -> None:
         self.parts = parts
         self.clock = clock
         self.store = parts.store
-        self.application = Application(parts)
+        self.application = application
 
     async def ask(
         self,
@@ -299,7 +299,8 @@ async def running(
     clock = ManualClock()
     async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
         await parts.keys.start()
-        yield Running(parts, clock)
+        async with Application(parts) as application:
+            yield Running(parts, clock, application)
 
 
 def broken() -> float:

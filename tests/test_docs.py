@@ -6,8 +6,21 @@ import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sidecar.model import Reason
+from sidecar.settings import (
+    AskingSettings,
+    IntrospectionSettings,
+    JwtSettings,
+    UpstreamSettings,
+    parse,
+    warnings,
+)
+from sidecar.settings.external import Breaker, Claims, External
+from sidecar.settings.section import Section
 from sidecar.telemetry import Metrics
 from tests.running import Running
 
@@ -64,3 +77,94 @@ async def test_every_product_is_documented_with_its_endpoints(sidecar: Running) 
     documented = [set(re.findall(r"`([A-Z]+ /[^`]+)`", row)) for _, row in rows]
     assert sorted(map(sorted, documented)) == sorted(map(sorted, endpoints.values()))
     assert {product for product, _ in rows} <= set(re.findall(r"^## (.+)$", checks, re.MULTILINE))
+
+
+# --- authenticators ------------------------------------------------------------------------------
+
+AUTHENTICATORS = text("docs/authenticators.md")
+EXAMPLES = re.findall(
+    r"^## ([^\n]+)\n(?:(?!^## ).)*?```toml\n(.*?)```", AUTHENTICATORS, re.MULTILINE | re.DOTALL
+)
+
+
+def anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def test_every_system_of_the_page_has_an_example() -> None:
+    listed = AUTHENTICATORS.partition("The examples: ")[2].partition(". ")[0]
+    anchors = re.findall(r"\(#([a-z0-9-]+)\)", listed)
+    assert len(anchors) == 8
+    assert sorted(anchors) == sorted(anchor(title) for title, _ in EXAMPLES)
+
+
+def test_every_link_within_the_page_leads_to_a_section() -> None:
+    titles = re.findall(r"^## (.+)$", AUTHENTICATORS, re.MULTILINE)
+    assert set(re.findall(r"\]\(#([^)]+)\)", AUTHENTICATORS)) <= set(map(anchor, titles))
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"```toml\n(.*?)```", AUTHENTICATORS, re.DOTALL), ids=lambda example: example[1:40]
+)
+def test_every_example_of_an_authenticator_is_accepted_as_written(example: str) -> None:
+    settings = parse(tomllib.loads(example))
+    assert not list(warnings(settings))
+    external = set(settings.authenticators.external)
+    assert external
+    for rule in settings.rules:
+        assert rule.authenticators
+        assert external.issuperset(rule.authenticators)
+
+
+def documented_settings(heading: str) -> dict[str, str]:
+    """The settings that the table under this line names, and what it says of their defaults."""
+    section = AUTHENTICATORS.partition("## Every setting\n")[2]
+    table = section.partition(f"\n{heading}:\n\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]*) ?\|", table, re.MULTILINE)
+    return {name: default.strip() for names, default in rows for name in re.findall(r"`([a-z_]+)`", names)}
+
+
+def defaults(model: type[Section]) -> dict[str, Any]:
+    """As TOML has them; a required setting has none."""
+    values = model.model_construct().model_dump(mode="json", warnings=False)
+    return {name: values.get(name) for name in model.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("heading", "model", "known"),
+    [
+        ("Of all of them", External, []),
+        ("`jwt`", JwtSettings, [External]),
+        ("`introspection` and `upstream`", AskingSettings, [External]),
+        ("`introspection`", IntrospectionSettings, [AskingSettings]),
+        ("`upstream`", UpstreamSettings, [AskingSettings]),
+    ],
+    ids=str,
+)
+def test_every_setting_of_an_authenticator_is_documented_with_its_default(
+    heading: str, model: type[Section], known: list[type[Section]]
+) -> None:
+    elsewhere = {name for each in known for name in each.model_fields} | {"type", "claims"}
+    expected = {name: value for name, value in defaults(model).items() if name not in elsewhere}
+    written = documented_settings(heading)
+    for name in ("type", "claims"):
+        assert (written.pop(name, None) is not None) == (model is External)
+    read = {
+        name: tomllib.loads(f"x = {value.strip('`')}")["x"] if value else None
+        for name, value in written.items()
+    }
+    assert read == expected
+
+
+@pytest.mark.parametrize("model", [Claims, Breaker])
+def test_every_key_within_a_setting_of_an_authenticator_is_documented(model: type[Section]) -> None:
+    for name, default in defaults(model).items():
+        pattern = rf"`claims\.{name}` \| `{default}`" if model is Claims else rf"{name} = "
+        assert re.search(pattern, AUTHENTICATORS), name
+
+
+def test_the_claims_of_an_introspection_differ_as_documented() -> None:
+    ours, usual = defaults(type(IntrospectionSettings.model_fields["claims"].default)), defaults(Claims)
+    differing = {name: default for name, default in ours.items() if default != usual[name]}
+    assert differing == {"username": "username"}
+    assert "of introspection `username`" in AUTHENTICATORS

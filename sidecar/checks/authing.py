@@ -13,6 +13,7 @@ from typing import ClassVar
 from sidecar.checks.authing_signature import read_signature
 from sidecar.checks.authing_wire import (
     FOUND_BY,
+    UNKNOWN_APP,
     AccessKeyCredentials,
     Error,
     ManagementToken,
@@ -36,7 +37,6 @@ _STATUS_PATH = "/api/v3/check-session-status"
 
 _API_CODES = {400: 2231, 401: 2020}
 _UNKNOWN_USER = 2004
-_UNKNOWN_APP = 2011
 _MESSAGES = {401: "The management token, or the signature of the request, is missing or not valid"}
 
 _MANAGEMENT_TOKEN = re.compile(rb"(?:bearer +)?(\S+)", re.IGNORECASE)
@@ -135,7 +135,7 @@ class Authing(Dialect):
         asked = question.read(SessionQuestion)
         app = await self._store.apps.find(asked.app_id)
         if app is None and asked.app_id not in self._rule_apps:
-            raise _Unknown("There is no such app", _UNKNOWN_APP)
+            raise _Unknown("There is no such app", UNKNOWN_APP)
         user = await self._find(asked.user_id, asked.options.user_id_type if asked.options else None)
         if user is None and not self._hide_unknown:
             raise _Unknown("There is no such user", _UNKNOWN_USER)

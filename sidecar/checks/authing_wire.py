@@ -8,13 +8,16 @@ from pydantic import Field
 
 from sidecar.checks.dialect import Wire
 
+UNKNOWN_APP = 2011
+"""The `apiCode` of a 404 that is about the app, and not about the user."""
+
 
 class Success(Wire):
-    """An answer that is no refusal; which it is stands in `statusCode`."""
+    """An answer that is no refusal; which it is stands in `statusCode`. Some come without `requestId`."""
 
     status_code: int = 200
     message: str = "Success"
-    request_id: str
+    request_id: str = ""
 
 
 class AccessKeyCredentials(Wire):
@@ -83,6 +86,13 @@ class SessionAnswer(Success):
     """Whether the user has a session in the app."""
 
     data: SessionStatus
+
+
+class Outcome(Wire):
+    """Whether it is an answer, which is all that is read of one that is none."""
+
+    status_code: int
+    api_code: int | None = None
 
 
 class Error(Wire):

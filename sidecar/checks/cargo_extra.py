@@ -7,10 +7,12 @@ them `token` and "user profile fields": both are there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
+from sidecar.asking import Reply
+from sidecar.checks.asking_dialect import Asking, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import in_authorization, in_cookie
@@ -31,21 +33,26 @@ _MESSAGES = {
 
 
 class Profile(Wire):
-    """Who it is, and a new token for the same session."""
+    """Who it is, and a new token for the same session.
 
-    key_0: int = Field(alias="key_0", description="As userId")
-    key_1: str = Field(alias="key_1", description="As token")
-    key_2: int = Field(alias="key_2", description="As iat")
-    key_3: str = Field(alias="key_3", description="As name")
+    Where one is read, only the user's id has to be there, by its position or by its name.
+    """
+
+    key_0: int = Field(default=0, alias="key_0", description="As userId")
+    key_1: str = Field(default="", alias="key_1", description="As token")
+    key_2: int = Field(default=0, alias="key_2", description="As iat")
+    key_3: str = Field(default="", alias="key_3", description="As name")
     key_4: bool = Field(default=True, alias="key_4", description="Whether the session is valid: always true")
-    token: str = Field(description="Refreshed JWT; an API key that was presented is not replaced")
-    user_id: int
-    name: str
-    email: str
-    username: str
-    roles: tuple[str, ...]
-    iat: int = Field(description="Seconds since the epoch at which the token was issued")
-    exp: int = Field(description="Seconds since the epoch at which it expires; 0: an API key that does not")
+    token: str = Field("", description="Refreshed JWT; an API key that was presented is not replaced")
+    user_id: int = Field(validation_alias=AliasChoices("userId", "key_0"))
+    name: str = Field("", validation_alias=AliasChoices("name", "key_3"))
+    email: str = ""
+    username: str = ""
+    roles: tuple[str, ...] = ()
+    iat: int = Field(0, description="Seconds since the epoch at which the token was issued")
+    exp: int = Field(
+        0, description="Seconds since the epoch at which it expires; 0: an API key that does not"
+    )
 
 
 class Error(Wire):
@@ -88,7 +95,7 @@ class CargoExtra(Dialect):
     async def _check(self, question: Question) -> Answer:
         visitor = await self._visitor(question)
         token = await self._visits.refreshed(visitor)
-        cookies = list(await self._visits.note(visitor))
+        cookies = list(await self._visits.note(visitor, question.headers))
         identity = visitor.identity
         if identity.session_id:
             lifetime = token.expires_at - token.issued_at
@@ -124,3 +131,20 @@ class CargoExtra(Dialect):
 
     def _other(self, headers: Headers) -> Credential | None:
         return in_cookie(headers, _OTHER_COOKIE, Form.BEARER) or in_cookie(headers, self._visits.cookie.name)
+
+
+class AskingCargoExtra(Asking):
+    """Asks CargoExtra's gateway."""
+
+    def claims(self, reply: Reply) -> Mapping[str, Any] | None:
+        """See Asking.claims."""
+        profile = read_answer(reply, Profile)
+        if not profile.key_4:
+            return None
+        return {
+            "sub": str(profile.user_id),
+            "preferred_username": profile.username,
+            "email": profile.email,
+            "name": profile.name,
+            "roles": profile.roles,
+        }

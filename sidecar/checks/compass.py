@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from sidecar.asking import Reply
+from sidecar.checks.asking_dialect import JSON_SENT, JSON_WANTED, Asking, Request, forwarded, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie, read_credential
 from sidecar.errors import BodyRefused, QuestionRefused
@@ -35,11 +38,11 @@ class Validation(Wire):
 
 
 class ValidUser(Wire):
-    """The token's user, as the store has them."""
+    """The token's user, as the store has them. Where one is read, only the id has to be there."""
 
     id: str = Field(alias="_id")
-    emails: str
-    role: str
+    emails: str = ""
+    role: str = ""
 
 
 class Validated(Wire):
@@ -111,7 +114,7 @@ class Compass(Dialect):
         if self._roles and self._roles.isdisjoint(visitor.identity.roles):
             raise QuestionRefused(403, "Requires another role", reason=Reason.MISSING_ROLE)
         token = (await self._visits.refreshed(visitor)).text if "token" in given else None
-        cookies = await self._visits.note(visitor)
+        cookies = await self._visits.note(visitor, question.headers)
         return Answer(Success(data=Validated(user=valid, token=token)), cookies=cookies)
 
     def _presented(self, headers: Headers, token: str | None) -> Credential | None:
@@ -123,6 +126,21 @@ class Compass(Dialect):
         if bearer is not None and bearer.value != given.value:
             raise QuestionRefused(401, reason="two_tokens")
         return given
+
+
+class AskingCompass(Asking):
+    """Asks COMPASS about a bearer. It is in the header as well: some versions look for it there alone."""
+
+    def request(self, credential: Credential) -> Request:
+        """See Asking.request."""
+        question = Validation(token=credential.value.decode("ascii"))
+        headers = (JSON_WANTED, JSON_SENT, forwarded(credential))
+        return Request("POST", headers, question.model_dump_json(exclude_unset=True).encode())
+
+    def claims(self, reply: Reply) -> Mapping[str, Any] | None:
+        """See Asking.claims."""
+        user = read_answer(reply, Success).data.user
+        return {"sub": user.id, "email": user.emails, "roles": [user.role]}
 
 
 def _matching(visitor: Visitor, claimed: ClaimedUser) -> ValidUser | None:

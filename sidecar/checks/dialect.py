@@ -72,9 +72,7 @@ class Question(NamedTuple):
         try:
             return model.model_validate(self.members(), by_alias=True, by_name=False)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BodyRefused(f"{where}: {first['msg']}" if where else first["msg"]) from None
+            raise BodyRefused(first_fault(error)) from None
 
 
 class Answer(NamedTuple):
@@ -149,6 +147,14 @@ def phrase(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
+def first_fault(error: ValidationError) -> str:
+    """What is wrong, and with which member; it quotes nothing of what was read."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    what = "Input should be an object" if first["type"] == "model_type" else first["msg"]
+    return f"{where}: {what}" if where else what
+
+
 async def visitor_of(
     visits: Visits,
     credential: Credential | None,
@@ -162,6 +168,8 @@ async def visitor_of(
     elsewhere.
     """
     if credential is None:
+        # While the store does not answer, nobody is told to sign in.
+        await visits.revocations.look()
         raise QuestionRefused(401, text, reason=Reason.NO_CREDENTIAL)
     answer = await visits.of(credential, client)
     if isinstance(answer, Rejected):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from sidecar.asking import Reply
+from sidecar.checks.asking_dialect import Asking, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie
 from sidecar.errors import BodyRefused, QuestionRefused
@@ -22,28 +25,32 @@ _WRONG_LOGIN = "The credentials are wrong"
 class UserAccount(Wire):
     """An account that the user has access to."""
 
-    account_id: str
-    account_name: str
-    users_primary_account: bool
-    account_admin: bool
+    account_id: str = ""
+    account_name: str = ""
+    users_primary_account: bool = False
+    account_admin: bool = False
 
 
 class UserSession(Wire):
-    """The current user."""
+    """The current user. Where one is read, only the id has to be there."""
 
     id: int = Field(description="User ID")
-    email: str = Field(description="User's email address; empty where the user has none")
-    created_by: str | None = Field(description="Who created this user; absent where that is not known here")
-    updated_by: str | None = Field(description="Who last updated this user")
-    created_at: str | None = Field(json_schema_extra={"format": "date-time"})
-    updated_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    email: str = Field("", description="User's email address; empty where the user has none")
+    created_by: str | None = Field(
+        None, description="Who created this user; absent where that is not known here"
+    )
+    updated_by: str | None = Field(None, description="Who last updated this user")
+    created_at: str | None = Field(None, json_schema_extra={"format": "date-time"})
+    updated_at: str | None = Field(None, json_schema_extra={"format": "date-time"})
     primary_account: UserAccount | None = Field(
         None, description="The account that X-Account-ID selects, else the primary one; absent without any"
     )
-    accounts: tuple[UserAccount, ...] = Field(description="List of accounts the user has access to")
-    flat_roles_list: tuple[str, ...] = Field(description="List of user roles")
-    flat_permissions_list: tuple[str, ...] = Field(description="List of user permissions")
-    token: str = Field(description="JWT session token for authentication, or the API key that was presented")
+    accounts: tuple[UserAccount, ...] = Field((), description="List of accounts the user has access to")
+    flat_roles_list: tuple[str, ...] = Field((), description="List of user roles")
+    flat_permissions_list: tuple[str, ...] = Field((), description="List of user permissions")
+    token: str = Field(
+        "", description="JWT session token for authentication, or the API key that was presented"
+    )
 
 
 class Login(Wire):
@@ -116,7 +123,7 @@ class Pulse(Dialect):
             headers, self._visits.cookie.name
         )
         visitor = await visitor_of(self._visits, credential, question.client)
-        return await self._answer(visitor, headers.optional(b"x-account-id"))
+        return await self._answer(visitor, question, headers.optional(b"x-account-id"))
 
     async def _login(self, question: Question) -> Answer:
         login = question.read(Login)
@@ -132,16 +139,16 @@ class Pulse(Dialect):
         entered = await self._visits.begin(email, password, question.client, question.headers)
         if isinstance(entered, Rejected):
             raise QuestionRefused(401, _WRONG_LOGIN, reason=entered.reason)
-        answer = await self._answer(entered.visitor)
+        answer = await self._answer(entered.visitor, question)
         return answer._replace(cookies=(entered.cookie,))
 
     async def _by_api_key(self, key_id: str, key: str, question: Question) -> Answer:
         visitor = await self._visits.by_api_key(key_id, key, question.client)
         if isinstance(visitor, Rejected):
             raise QuestionRefused(401, _WRONG_LOGIN, reason=visitor.reason)
-        return await self._answer(visitor)
+        return await self._answer(visitor, question)
 
-    async def _answer(self, visitor: Visitor, account: bytes | None = None) -> Answer:
+    async def _answer(self, visitor: Visitor, question: Question, account: bytes | None = None) -> Answer:
         """Who it is, with the token that a client may go on with."""
         identity, user = visitor.identity, visitor.verified.user
         selected = _selected(identity.accounts, account)
@@ -158,7 +165,21 @@ class Pulse(Dialect):
             flat_permissions_list=identity.permissions,
             token=await self._visits.token(visitor),
         )
-        return Answer(session, cookies=await self._visits.note(visitor))
+        return Answer(session, cookies=await self._visits.note(visitor, question.headers))
+
+
+class AskingPulse(Asking):
+    """Asks Pulse."""
+
+    def claims(self, reply: Reply) -> Mapping[str, Any] | None:
+        """See Asking.claims."""
+        session = read_answer(reply, UserSession)
+        return {
+            "sub": str(session.id),
+            "email": session.email,
+            "roles": session.flat_roles_list,
+            "permissions": session.flat_permissions_list,
+        }
 
 
 def _selected(accounts: Sequence[Account], wanted: bytes | None) -> Account | None:

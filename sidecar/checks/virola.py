@@ -7,19 +7,23 @@ the vendor's document promises that there is nothing sensitive in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from http import HTTPStatus
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from sidecar.asking import Reply
+from sidecar.checks.asking_dialect import Asking, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
-from sidecar.errors import CredentialRefused, QuestionRefused
+from sidecar.errors import CredentialRefused, InvalidValue, QuestionRefused
 from sidecar.model import Credential, Form, Headers, Rejected
-from sidecar.settings import SessionSettings
 from sidecar.visits import Visitor, Visits
 
-_COOKIE = "VirolaUserSessionId"
+COOKIE = "VirolaUserSessionId"
+"""It holds the secret of the session, as the session's own cookie does."""
+
 _TEXTS = {401: "Wrong Bearer, please renew Web API Access Token"}
 _WRONG_PASSWORD = "The username or password is invalid."
 _NO_SESSION = "The Authorization HTTP-header or VirolaUserSessionId cookie expected"
@@ -37,11 +41,13 @@ class Empty(Wire):
 
 
 class Status(Wire):
-    """Who is signed in."""
+    """Who is signed in. Where one is read, only the user's id has to be there."""
 
     http_status_code: int = 200
     user_id: int = Field(description="The unique ID of the authenticated user")
-    user_session_id: str = Field(description="The identifier for the active user session; it opens nothing")
+    user_session_id: str = Field(
+        "", description="The identifier for the active user session; it opens nothing"
+    )
 
 
 class Done(Wire):
@@ -65,12 +71,12 @@ class Virola(Dialect):
     error = Error
     words = _TEXTS
     security: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "virola": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
+        "virola": {"type": "apiKey", "in": "cookie", "name": COOKIE},
     }
 
-    def __init__(self, visits: Visits, settings: SessionSettings) -> None:
+    def __init__(self, visits: Visits, cookie: Cookie) -> None:
         self._visits = visits
-        self._cookie = Cookie(_COOKIE, settings)
+        self._cookie = cookie
         credentials = ("virola", "session", "bearer")
         self.endpoints = (
             Endpoint(
@@ -112,7 +118,7 @@ class Virola(Dialect):
 
     async def _status(self, question: Question) -> Answer:
         visitor = await self._visitor(question)
-        cookies = await self._visits.note(visitor)
+        cookies = await self._visits.note(visitor, question.headers)
         # An API key has an id as well, and no session.
         session_id = visitor.identity.session_id or id_of_secret(visitor.credential.value)
         status = Status(user_id=visitor.identity.numeric_id, user_session_id=session_id)
@@ -120,9 +126,7 @@ class Virola(Dialect):
 
     async def _login(self, question: Question) -> Answer:
         login = question.read(Login)
-        entered = await self._visits.begin(
-            login.user_name, login.password, question.client, question.headers, self._cookie.name
-        )
+        entered = await self._visits.begin(login.user_name, login.password, question.client, question.headers)
         if isinstance(entered, Rejected):
             raise QuestionRefused(401, _WRONG_PASSWORD, reason=entered.reason)
         identity, secret = entered.visitor.identity, entered.visitor.credential.value
@@ -137,7 +141,7 @@ class Virola(Dialect):
         if not visitor.identity.session_id:
             raise QuestionRefused(401, _NO_SESSION)
         await self._visits.end(visitor)
-        return Answer(Done(), cookies=(self._visits.cookie.forget(), self._cookie.forget()))
+        return Answer(Done(), cookies=await self._visits.leave(question.headers))
 
     async def _visitor(self, question: Question, text: str = "") -> Visitor:
         """Who asks. Raises QuestionRefused (401) with this text."""
@@ -153,3 +157,16 @@ class Virola(Dialect):
         return in_cookie(headers, self._visits.cookie.name) or in_authorization(
             headers, frozenset({Form.BEARER})
         )
+
+
+class AskingVirola(Asking):
+    """Asks a Virola server, whose status in the body counts as much as HTTP's."""
+
+    def claims(self, reply: Reply) -> Mapping[str, Any] | None:
+        """See Asking.claims."""
+        outcome = read_answer(reply, Done).http_status_code
+        if outcome in self.refused_statuses:
+            return None
+        if outcome != HTTPStatus.OK:
+            raise InvalidValue("its httpStatusCode is not 200")
+        return {"sub": str(read_answer(reply, Status).user_id)}

@@ -47,9 +47,8 @@ async def _serve(
     settings: Settings, auth_socket: socket.socket, admin_socket: socket.socket, started: Started
 ) -> None:
     stopping = _stop_signal()  # first of all: whoever stops it while it starts gets an orderly end
-    async with services(settings) as parts:
+    async with services(settings) as parts, Application(parts) as application:
         await parts.keys.start()
-        application = Application(parts)
         auth = _Listener(application.auth, settings)
         admin = _Listener(application.admin, settings)
         async with asyncio.TaskGroup() as tasks:

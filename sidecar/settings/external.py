@@ -248,6 +248,13 @@ class UpstreamSettings(AskingSettings):
         own = not self.forward_cookies and self.dialect in {"cargo-extra", "pulse"}
         return self.forward_headers or (("Authorization",) if own else ())
 
+    @field_validator("claims")
+    @classmethod
+    def _headers_of_claims(cls, claims: Claims) -> Claims:
+        for path in header_claims(claims):
+            header_name(path.removeprefix(HEADER_CLAIM))
+        return claims
+
     @field_validator("dialect")
     @classmethod
     def _claims_fit(cls, dialect: str, info: ValidationInfo) -> str:
@@ -261,7 +268,6 @@ class UpstreamSettings(AskingSettings):
         for path in header_claims(claims) if claims else ():
             if dialect != "generic":
                 raise ValueError(f"{dialect} says everything in its body: {path} is for generic")
-            header_name(path.removeprefix(HEADER_CLAIM))
         return dialect
 
     @field_validator("forward_headers")

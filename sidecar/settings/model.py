@@ -379,6 +379,11 @@ class Checks(Section):
     allowed_origins: Origins = Field(
         (), description='Browser front ends elsewhere that may ask with cookies: "https://app.example.com".'
     )
+    authenticators: Names = Field(
+        ("session", "api_key"),
+        description="Which may vouch here. Who has an account at an issuer that you add is somebody to every "
+        "product.",
+    )
     cargo_extra: CargoExtraCheck = Field(
         CargoExtraCheck(), validation_alias=AliasChoices("cargo_extra", "cargo-extra")
     )

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from sidecar.cookies import SessionCookie
 from sidecar.errors import InvalidValue, RequestRefused, Throttled
 from sidecar.model import Headers, IPAddress, Reason, Rejected
 from sidecar.redirects import Redirects
@@ -37,7 +36,6 @@ class LoginPages:
 
     pages: Pages
     visits: Visits
-    cookie: SessionCookie
     guard: CrossSiteGuard
     traffic: TrafficGuard
     redirects: Redirects
@@ -101,11 +99,9 @@ class LoginPages:
         """Ends the session, here and everywhere that it is used."""
         if not self.guard.admits(_headers(request), await read_form(request)):
             return self._not_ours()
-        visitor = await self.visits.in_browser(_headers(request))
-        if visitor is not None:
-            await self.visits.end(visitor)
+        cookies = await self.visits.leave(_headers(request))
         response = RedirectResponse(f"{self.redirects.public_url}/logout", 303)
-        response.raw_headers.append((b"set-cookie", self.cookie.forget()))
+        response.raw_headers.extend((b"set-cookie", cookie) for cookie in cookies)
         return response
 
     def _client(self, request: Request) -> IPAddress:

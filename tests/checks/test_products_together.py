@@ -353,7 +353,6 @@ USES = [
     pytest.param("POST", "/auth/validate-session", {"user": {}}, "__Host-sidecar", id="compass"),
     pytest.param("GET", "/auth/session", None, "__Host-sidecar", id="pulse"),
     pytest.param("GET", "/api/v1/status", None, "__Host-sidecar", id="virola"),
-    pytest.param("GET", "/api/v1/status", None, "VirolaUserSessionId", id="virola, by its own cookie"),
 ]
 
 
@@ -361,6 +360,53 @@ def refreshed(answers: Iterable[Answer]) -> list[str]:
     """Every new Set-Cookie of the session's own cookie."""
     lines = [line for answer in answers for line in answer.all("Set-Cookie")]
     return [line for line in lines if line.startswith("__Host-sidecar=")]
+
+
+@pytest.mark.parametrize("beside", ["", "alice"])
+async def test_e58_what_another_cookie_holds_never_becomes_the_session_of_everything(
+    sidecar: Running, beside: str
+) -> None:
+    alice, mallory = await add_alice(sidecar), await sidecar.add_user("mallory")
+    planted = (await sidecar.secret(mallory)).decode()
+    own = f"__Host-sidecar={(await sidecar.secret(alice)).decode()}; " if beside else ""
+    cookie = (b"cookie", f"{own}VirolaUserSessionId={planted}".encode())
+    for _ in range(3):
+        sidecar.clock.advance(61)
+        answer = await sidecar.ask("GET", "/api/v1/status", [cookie])
+        assert (answer.status, answer.json["userId"]) == (200, mallory.id)
+        assert answer.all("Set-Cookie") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/login", {"userName": "alice", "password": PASSWORD}),
+        ("/auth/login", {"email": "alice", "password": PASSWORD}),
+    ],
+)
+async def test_a_sign_in_ends_every_session_that_the_browser_had(
+    sidecar: Running, path: str, body: dict[str, str]
+) -> None:
+    await add_alice(sidecar)
+    bob = await sidecar.add_user("bob")
+    secrets = [(await sidecar.secret(bob)).decode() for _ in range(2)]
+    cookie = (b"cookie", f"__Host-sidecar={secrets[0]}; VirolaUserSessionId={secrets[1]}".encode())
+    assert (await sidecar.post_json(path, body, [cookie])).status == 200
+    assert await sidecar.store.sessions.list(bob.id) == []
+
+
+@pytest.mark.parametrize("place", ["page", "virola"])
+async def test_a_sign_out_ends_every_session_that_the_browser_has(sidecar: Running, place: str) -> None:
+    alice = await add_alice(sidecar)
+    secrets = [(await sidecar.secret(alice)).decode() for _ in range(2)]
+    held = f"__Host-sidecar={secrets[0]}; VirolaUserSessionId={secrets[1]}".encode()
+    if place == "page":
+        cookie, csrf = await sidecar.form("/logout", [(b"cookie", held)])
+        answer = await sidecar.post("/logout", [cookie], csrf=csrf)
+    else:
+        answer = await sidecar.post_json("/api/v1/logout", {}, [(b"cookie", held)])
+    assert await sidecar.store.sessions.list(alice.id) == []
+    assert answer.cookies() == {"__Host-sidecar": "", "VirolaUserSessionId": ""}
 
 
 @pytest.mark.parametrize(("method", "path", "body", "name"), USES)

@@ -1,0 +1,114 @@
+"""Authenticators of other systems, made from their settings, and what they need begun and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sidecar.answers import Answers
+from sidecar.asking import Asker
+from sidecar.authenticators.introspection import IntrospectionAuthenticator
+from sidecar.authenticators.jwt import JwtAuthenticator
+from sidecar.breaker import Breaker
+from sidecar.fetched_keys import FetchedKeys
+from sidecar.jwks import FixedKeys, KeySet
+from sidecar.ports import Authenticator, Clock
+from sidecar.settings import AskingSettings, ExternalSettings, IntrospectionSettings, JwtSettings
+from sidecar.telemetry import Metrics
+
+_KEYS_WITHIN = 5.0
+"""Seconds for fetching an issuer's keys: nobody waits for that but at the start, and after a new key."""
+
+_FAULTS = 5
+_OPEN_FOR = 5.0
+
+
+class Elsewhere:
+    """The authenticators of other systems that are enabled, in the order in which they are asked.
+
+    Issuers of tokens first: their tokens say whose they are, and nobody is asked about those. `is_ours` says
+    which tokens we issued ourselves: those are shown to nobody.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, ExternalSettings],
+        is_ours: Callable[[bytes], bool],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._is_ours = is_ours
+        self._clock = clock
+        self._metrics = metrics
+        self._keys: list[KeySet] = []
+        self._answers: list[Answers] = []
+        self._askers: list[Asker] = []
+        enabled = [(name, each) for name, each in settings.items() if each.enabled]
+        enabled.sort(key=lambda named: not isinstance(named[1], JwtSettings))
+        self.authenticators = {name: self._made(name, each) for name, each in enabled}
+
+    def start(self) -> None:
+        """Begins what takes time, and waits for nothing: a system that is down keeps nobody from starting."""
+        for keys in self._keys:
+            keys.start()
+
+    async def close(self) -> None:
+        """Ends whatever is under way."""
+        for keys in self._keys:
+            await keys.close()
+        for answers in self._answers:
+            await answers.close()
+        for asker in self._askers:
+            await asker.close()
+
+    def _made(self, name: str, settings: ExternalSettings) -> Authenticator:
+        match settings:
+            case JwtSettings():
+                return JwtAuthenticator(settings, name, keys=self._key_set(name, settings), clock=self._clock)
+            case IntrospectionSettings():
+                return IntrospectionAuthenticator(
+                    name=name,
+                    settings=settings,
+                    asker=self._asker_of(name, settings),
+                    answers=self._answers_of(name, settings),
+                    clock=self._clock,
+                    is_ours=self._is_ours,
+                )
+
+    def _key_set(self, name: str, settings: JwtSettings) -> KeySet:
+        keys: KeySet
+        if settings.jwks_url or settings.is_discovered:
+            asker = self._asker(name, _KEYS_WITHIN, _FAULTS, _OPEN_FOR, settings.ca_file)
+            keys = FetchedKeys(settings, name, asker=asker, metrics=self._metrics, clock=self._clock)
+        else:
+            keys = FixedKeys(settings, name)
+        self._keys.append(keys)
+        return keys
+
+    def _asker_of(self, name: str, settings: AskingSettings) -> Asker:
+        breaker = settings.breaker
+        return self._asker(name, settings.timeout, breaker.faults, breaker.open, settings.ca_file)
+
+    def _asker(self, name: str, timeout: float, faults: int, open_for: float, ca_file: str) -> Asker:
+        asker = Asker(
+            name=name,
+            timeout=timeout,
+            breaker=Breaker(name, faults=faults, open_for=open_for, clock=self._clock),
+            metrics=self._metrics,
+            clock=self._clock,
+            ca_file=Path(ca_file) if ca_file else None,
+        )
+        self._askers.append(asker)
+        return asker
+
+    def _answers_of(self, name: str, settings: AskingSettings) -> Answers:
+        answers = Answers(
+            name,
+            cache=settings.cache,
+            negative_cache=settings.negative_cache,
+            stale_if_error=settings.stale_if_error,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        self._answers.append(answers)
+        return answers
