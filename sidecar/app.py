@@ -219,7 +219,8 @@ class _AuthListener:
         ]
         enabled = settings.enabled()
         own = {each.name: each for each in built if each.name in enabled}
-        return {**own, **self.elsewhere.authenticators}
+        # Whose tokens say so comes first: that is seen at a glance. Whoever has to be asked comes last.
+        return {**self.elsewhere.issuers, **own, **self.elsewhere.asked}
 
     def _enabled_dialects(self) -> list[Dialect]:
         parts, settings, checks = self._parts, self._parts.settings, self._parts.settings.checks

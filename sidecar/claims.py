@@ -83,6 +83,6 @@ def _text(value: object) -> str:
 def _words(value: object) -> tuple[str, ...]:
     """A list of strings, or words with spaces between them: sorted, each once, none empty."""
     items = value.split() if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
+    if not items or not isinstance(items, list | tuple):
         return ()
     return tuple(sorted({text for item in items if isinstance(item, str) and (text := _text(item))}))

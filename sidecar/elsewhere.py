@@ -24,10 +24,10 @@ _OPEN_FOR = 5.0
 
 
 class Elsewhere:
-    """The authenticators of other systems that are enabled, in the order in which they are asked.
+    """The authenticators of other systems that are enabled.
 
-    Issuers of tokens first: their tokens say whose they are, and nobody is asked about those. `is_ours` says
-    which tokens we issued ourselves: those are shown to nobody.
+    The tokens of `issuers` say whose they are. About everything else those that are `asked` are asked, in the
+    order of the settings; `is_ours` says which tokens we issued ourselves, which are shown to nobody.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Elsewhere:
         self._keys: list[KeySet] = []
         self._answers: list[Answers] = []
         self._askers: list[Asker] = []
-        enabled = [(name, each) for name, each in settings.items() if each.enabled]
-        enabled.sort(key=lambda named: not isinstance(named[1], JwtSettings))
-        self.authenticators = {name: self._made(name, each) for name, each in enabled}
+        made = {name: self._made(name, each) for name, each in settings.items() if each.enabled}
+        self.issuers = {name: each for name, each in made.items() if isinstance(each, JwtAuthenticator)}
+        self.asked = {name: each for name, each in made.items() if name not in self.issuers}
 
     def start(self) -> None:
         """Begins what takes time, and waits for nothing: a system that is down keeps nobody from starting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isinf
 from typing import Any
 
 from sidecar.errors import InvalidValue
@@ -18,10 +19,13 @@ def read_object(text: bytes) -> dict[str, Any]:
     NaN and what is as good as infinite, half a surrogate pair, and nesting that nobody means.
     """
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_members)
-        _refuse_deeper(value, DEEPEST)
-        # What is no JSON, or no Unicode, cannot be written again.
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refused, parse_float=_finite
+        )
+        if text.count(b"{") + text.count(b"[") > DEEPEST:
+            _refuse_deeper(value, DEEPEST)
+        if b"\\u" in text:  # half a surrogate pair cannot be written again
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise InvalidValue("it is not JSON that can be read one way") from None
     if not isinstance(value, dict):
@@ -34,6 +38,17 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("a member is there twice")
     return members
+
+
+def _refused(constant: str) -> object:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if isinf(value):
+        raise ValueError("it is as good as infinite")
+    return value
 
 
 def _refuse_deeper(value: object, levels: int) -> None:

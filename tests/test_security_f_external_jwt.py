@@ -21,9 +21,10 @@ from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from sidecar.authenticators.jwt import LONGEST, JwtAuthenticator
+from sidecar.authenticators.jwt import JwtAuthenticator
 from sidecar.errors import UpstreamUnavailable
 from sidecar.jwks import FixedKeys
+from sidecar.jws import LONGEST
 from sidecar.model import Credential, Form, Reason, Rejected, Verified
 from tests.clocks import ManualClock
 from tests.issuer import (

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
 from sidecar.claims import ClaimsReader
 from sidecar.errors import InvalidToken
 from sidecar.jwks import KeySet
+from sidecar.jws import Jws, read_jws
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Clock
 from sidecar.settings import JwtSettings
-from sidecar.strict_json import read_object
 
-LONGEST = 16 * 1024
-"""Bytes of a token that is read. Those with all the groups of a large company have half of it."""
-
-_COMPACT = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _LAST_DATE = 253_402_300_799
 """The end of the year 9999, in seconds since the epoch: no later time is a date."""
 
 log = structlog.get_logger(__name__)
-
-
-class _Token(NamedTuple):
-    """What is written in a token, unverified."""
-
-    header: dict[str, Any]
-    claims: dict[str, Any]
-    signed: bytes
-    signature: bytes
 
 
 class JwtAuthenticator:
@@ -55,8 +41,11 @@ class JwtAuthenticator:
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate. Raises UpstreamUnavailable where the keys are not to be had."""
-        token = _read(credential.value)
-        if token is None or token.claims.get("iss") != self._settings.issuer:
+        try:
+            token = read_jws(credential.value)
+        except InvalidToken:
+            return None
+        if token.claims.get("iss") != self._settings.issuer:
             return None
         try:
             identity = self._identity(token.claims)
@@ -66,7 +55,7 @@ class JwtAuthenticator:
             return Rejected(Reason.INVALID_TOKEN)
         return Verified(identity)
 
-    async def _verify(self, token: _Token) -> None:
+    async def _verify(self, token: Jws) -> None:
         """Raises InvalidToken, before any key is looked for where the header says enough."""
         header = token.header
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -84,7 +73,7 @@ class JwtAuthenticator:
         if not key.verifies(algorithm, token.signed, token.signature):
             raise InvalidToken("its signature is not its issuer's")
 
-    def _identity(self, claims: dict[str, Any]) -> Identity:
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
         """What is claimed, if this is the time and the place for it. Raises InvalidToken."""
         audience = claims.get("aud")
         named = audience if isinstance(audience, list) else [audience]
@@ -98,33 +87,6 @@ class JwtAuthenticator:
             if name in claims and _date(claims[name]) > now + self._settings.leeway:
                 raise InvalidToken(f"it is not in force yet: its {name} is to come")
         return self._reader.identity(claims, self._settings.issuer, expires_at)
-
-
-def _read(token: bytes) -> _Token | None:
-    """None where it is no compact JWS (RFC 7515, 7.1), or one that can be read in no one way."""
-    if len(token) > LONGEST:
-        return None
-    parts = _COMPACT.fullmatch(token)
-    if parts is None:
-        return None
-    header, claims, signature = parts.groups()
-    try:
-        return _Token(
-            read_object(_decoded(header)),
-            read_object(_decoded(claims)),
-            token[: parts.end(2)],
-            _decoded(signature),
-        )
-    except ValueError:
-        return None
-
-
-def _decoded(part: bytes) -> bytes:
-    """Raises ValueError where it is no base64url, or some that nobody writes: no token has two spellings."""
-    decoded = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part:
-        raise ValueError("there are bits left over")
-    return decoded
 
 
 def _media_type(value: object) -> str:
