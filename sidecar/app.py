@@ -178,10 +178,12 @@ class _AuthListener:
             clock=clock,
             idle_timeout=settings.session.idle_timeout,
         )
+        own = self._own_authenticators()
         self.elsewhere = Elsewhere(
-            settings.authenticators.external, parts.keys.claims_to_be_ours, clock, metrics
+            settings.authenticators.external, own, parts.keys.claims_to_be_ours, clock, metrics
         )
-        self.authenticators = self._enabled_authenticators()
+        # Whose tokens say so comes first: that is seen at a glance. Whoever has to be asked comes last.
+        self.authenticators = {**self.elsewhere.issuers, **own, **self.elsewhere.asked}
         self.authentication = Authentication(
             self.authenticators,
             IdentityCache(parts.revocations, metrics),
@@ -210,7 +212,7 @@ class _AuthListener:
             metrics,
         )
 
-    def _enabled_authenticators(self) -> dict[str, Authenticator]:
+    def _own_authenticators(self) -> dict[str, Authenticator]:
         parts, settings = self._parts, self._parts.settings.authenticators
         built: list[Authenticator] = [
             self.by_session,
@@ -218,9 +220,7 @@ class _AuthListener:
             BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
         ]
         enabled = settings.enabled()
-        own = {each.name: each for each in built if each.name in enabled}
-        # Whose tokens say so comes first: that is seen at a glance. Whoever has to be asked comes last.
-        return {**self.elsewhere.issuers, **own, **self.elsewhere.asked}
+        return {each.name: each for each in built if each.name in enabled}
 
     def _enabled_dialects(self) -> list[Dialect]:
         parts, settings, checks = self._parts, self._parts.settings, self._parts.settings.checks

@@ -9,11 +9,25 @@ from sidecar.answers import Answers
 from sidecar.asking import Asker
 from sidecar.authenticators.introspection import IntrospectionAuthenticator
 from sidecar.authenticators.jwt import JwtAuthenticator
+from sidecar.authenticators.upstream import SessionElsewhereAuthenticator, UpstreamAuthenticator
 from sidecar.breaker import Breaker
+from sidecar.checks.asking_dialect import Asking
+from sidecar.checks.authing_asking import AskingAuthing
+from sidecar.checks.cargo_extra import AskingCargoExtra
+from sidecar.checks.compass import AskingCompass
+from sidecar.checks.generic import AskingGeneric
+from sidecar.checks.pulse import AskingPulse
+from sidecar.checks.virola import AskingVirola
 from sidecar.fetched_keys import FetchedKeys
 from sidecar.jwks import FixedKeys, KeySet
 from sidecar.ports import Authenticator, Clock
-from sidecar.settings import AskingSettings, ExternalSettings, IntrospectionSettings, JwtSettings
+from sidecar.settings import (
+    AskingSettings,
+    ExternalSettings,
+    IntrospectionSettings,
+    JwtSettings,
+    UpstreamSettings,
+)
 from sidecar.telemetry import Metrics
 
 _KEYS_WITHIN = 5.0
@@ -21,6 +35,14 @@ _KEYS_WITHIN = 5.0
 
 _FAULTS = 5
 _OPEN_FOR = 5.0
+
+_ASKING: Mapping[str, type[Asking]] = {
+    "cargo-extra": AskingCargoExtra,
+    "compass": AskingCompass,
+    "pulse": AskingPulse,
+    "virola": AskingVirola,
+    "generic": AskingGeneric,
+}
 
 
 class Elsewhere:
@@ -33,19 +55,25 @@ class Elsewhere:
     def __init__(
         self,
         settings: Mapping[str, ExternalSettings],
+        own: Mapping[str, Authenticator],
         is_ours: Callable[[bytes], bool],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        self._settings = settings
+        self._own = own
         self._is_ours = is_ours
         self._clock = clock
         self._metrics = metrics
         self._keys: list[KeySet] = []
         self._answers: list[Answers] = []
         self._askers: list[Asker] = []
-        made = {name: self._made(name, each) for name, each in settings.items() if each.enabled}
-        self.issuers = {name: each for name, each in made.items() if isinstance(each, JwtAuthenticator)}
-        self.asked = {name: each for name, each in made.items() if name not in self.issuers}
+        self._made: dict[str, Authenticator] = {}
+        enabled = [name for name, each in settings.items() if each.enabled]
+        for name in enabled:
+            self._make(name)
+        self.issuers = {name: self._made[name] for name in enabled if isinstance(settings[name], JwtSettings)}
+        self.asked = {name: self._made[name] for name in enabled if name not in self.issuers}
 
     def start(self) -> None:
         """Begins what takes time, and waits for nothing: a system that is down keeps nobody from starting."""
@@ -61,7 +89,13 @@ class Elsewhere:
         for asker in self._askers:
             await asker.close()
 
-    def _made(self, name: str, settings: ExternalSettings) -> Authenticator:
+    def _make(self, name: str) -> Authenticator:
+        """Once, and before those that are over it."""
+        if name not in self._made:
+            self._made[name] = self._new(name, self._settings[name])
+        return self._made[name]
+
+    def _new(self, name: str, settings: ExternalSettings) -> Authenticator:
         match settings:
             case JwtSettings():
                 return JwtAuthenticator(settings, name, keys=self._key_set(name, settings), clock=self._clock)
@@ -74,6 +108,29 @@ class Elsewhere:
                     clock=self._clock,
                     is_ours=self._is_ours,
                 )
+            case UpstreamSettings(dialect="authing"):
+                return self._over_another(name, settings)
+            case UpstreamSettings():
+                return UpstreamAuthenticator(
+                    name=name,
+                    settings=settings,
+                    asking=_ASKING[settings.dialect](settings),
+                    asker=self._asker_of(name, settings),
+                    answers=self._answers_of(name, settings),
+                    clock=self._clock,
+                    is_ours=self._is_ours,
+                )
+
+    def _over_another(self, name: str, settings: UpstreamSettings) -> Authenticator:
+        over = self._own.get(settings.over) or self._make(settings.over)
+        external = self._settings.get(settings.over)
+        return SessionElsewhereAuthenticator(
+            name=name,
+            over=over,
+            prefix=external.subject_prefix if external else "",
+            asking=AskingAuthing(settings, name, self._asker_of(name, settings), self._clock),
+            answers=self._answers_of(name, settings),
+        )
 
     def _key_set(self, name: str, settings: JwtSettings) -> KeySet:
         keys: KeySet

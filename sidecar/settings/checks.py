@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from sidecar.errors import Fault
 from sidecar.hosts import HostPattern, is_loopback
 from sidecar.model import Form
+from sidecar.settings.external import ExternalSettings, UpstreamSettings
 from sidecar.settings.model import RuleSettings, Settings
 
 FORMS: Mapping[str, frozenset[Form]] = {
@@ -33,10 +34,28 @@ _PRODUCTS_WITH_SESSIONS = tuple(name for name in PRODUCT_PATHS if name != "authi
 def faults(settings: Settings) -> Iterator[Fault]:
     """What contradicts itself: the sidecar does not start with it."""
     yield from _pages_among_products(settings)
+    yield from _over_nobody(settings)
     enabled = frozenset(settings.authenticators.enabled())
     for position, rule in enumerate(settings.rules):
         yield from _not_enabled(position, rule, enabled)
         yield from _never_satisfied(position, rule, enabled)
+
+
+def _over_nobody(settings: Settings) -> Iterator[Fault]:
+    external = settings.authenticators.external
+    enabled = settings.authenticators.enabled()
+    for name, each in external.items():
+        over = _over(each)
+        if not over:
+            continue
+        if over not in enabled:
+            yield Fault(f"authenticators.{name}.over", f"{over!r} is not enabled")
+        elif over in external and _over(external[over]):
+            yield Fault(f"authenticators.{name}.over", f"{over!r} is over another itself")
+
+
+def _over(settings: ExternalSettings) -> str:
+    return settings.over if isinstance(settings, UpstreamSettings) else ""
 
 
 def _pages_among_products(settings: Settings) -> Iterator[Fault]:
@@ -79,6 +98,7 @@ def warnings(settings: Settings) -> Iterator[Fault]:
     yield from _rules_never_reached(settings)
     yield from _sign_in_that_leads_nowhere(settings)
     yield from _trust_in_nobody_or_everybody(settings)
+    yield from _subjects_that_could_collide(settings)
     yield from _limits_for_nobody(settings)
     yield from _sessions_that_nobody_accepts(settings)
     yield from _front_ends_without_cookies(settings)
@@ -212,3 +232,24 @@ def _certainly_another_site(host: str, ours: str) -> bool:
 
 def _is_address(host: str) -> bool:
     return host.startswith("[") or host.rpartition(".")[2].isdecimal()
+
+
+def _subjects_that_could_collide(settings: Settings) -> Iterator[Fault]:
+    """Two who may vouch on one rule, and may mean different people by one subject."""
+    external = settings.authenticators.external
+    sources = {name: each for name, each in external.items() if not _over(each)}
+    for position, rule in enumerate(settings.rules):
+        if rule.access != "authenticated":
+            continue
+        seen: dict[str, str] = {}
+        for name in rule.authenticators or settings.authenticators.enabled():
+            if name in external and name not in sources:
+                continue
+            prefix = sources[name].subject_prefix if name in sources else ""
+            other = seen.setdefault(prefix, name)
+            if name in sources and other != name:
+                yield Fault(
+                    f"rules[{position}].authenticators",
+                    f"{other} and {name} may name two people by one subject: set "
+                    f"authenticators.{name}.subject_prefix",
+                )

@@ -1,0 +1,166 @@
+"""Asking Authing and GenAuth whether a user has a session, which is all that they can say."""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple, TypeVar
+from urllib.parse import urljoin
+
+from sidecar.asking import LONGEST_RETRY_AFTER, Asker, Reply
+from sidecar.caching import SingleFlight
+from sidecar.checks.asking_dialect import JSON_SENT, JSON_WANTED, read_answer
+from sidecar.checks.authing_wire import (
+    UNKNOWN_APP,
+    AccessKeyCredentials,
+    ManagementTokenAnswer,
+    Outcome,
+    SessionAnswer,
+    SessionQuestion,
+    Success,
+)
+from sidecar.checks.dialect import Wire
+from sidecar.errors import InvalidValue, UpstreamThrottled, UpstreamUnavailable
+from sidecar.model import HeaderLines
+from sidecar.ports import Clock
+from sidecar.settings import UpstreamSettings
+from sidecar.strict_json import read_object
+
+_KEPT = 0.9
+"""The part of its life for which a management token is used: it must not end on its way."""
+
+_LONGEST = 24 * 60 * 60
+"""Seconds for which one is used, whatever it says."""
+
+_REFUSAL = 4
+"""The first digit of a status that says what is wrong with the question."""
+
+_PRINTABLE = re.compile(r"[!-~]+")
+_SECONDS = re.compile(r"[0-9]{1,12}")
+
+
+A = TypeVar("A", bound=Success)
+
+
+class _Token(NamedTuple):
+    """A management token, as headers carry it. `until` is by the monotonic clock."""
+
+    headers: HeaderLines
+    until: float
+
+    def __repr__(self) -> str:
+        return "<_Token>"
+
+
+class AskingAuthing:
+    """Asks with an access key, whose management token is fetched when it is needed, once for all who wait.
+
+    The token's endpoint is beside the one at `url`. `asker` and `clock` are those of `name`, with which every
+    message begins.
+    """
+
+    def __init__(self, settings: UpstreamSettings, name: str, asker: Asker, clock: Clock) -> None:
+        self._name = name
+        self._url = settings.url
+        self._token_url = urljoin(settings.url, "get-management-token")
+        self._app_id = settings.app_id
+        self._key = AccessKeyCredentials(
+            access_key_id=settings.access_key_id, access_key_secret=settings.access_key_secret
+        )
+        self._asker = asker
+        self._clock = clock
+        self._kept: _Token | None = None
+        self._flights: SingleFlight[_Token] = SingleFlight()
+
+    async def has_session(self, user_id: str) -> bool:
+        """Whether the user has a session in the app; False also for one who is not known there.
+
+        Raises UpstreamUnavailable, UpstreamThrottled.
+        """
+        question = SessionQuestion(app_id=self._app_id, user_id=user_id)
+        for _ in range(2):  # a token that has been revoked is replaced, once
+            token = await self._token()
+            answer = await self._ask(SessionAnswer, self._url, question, token.headers)
+            if isinstance(answer, SessionAnswer):
+                return answer.data.active
+            if answer.status_code == HTTPStatus.NOT_FOUND and answer.api_code != UNKNOWN_APP:
+                return False
+            if answer.status_code != HTTPStatus.UNAUTHORIZED:
+                raise UpstreamUnavailable(f"{self._name}: {_described(answer)}")
+            if self._kept is token:
+                self._kept = None
+        raise UpstreamUnavailable(f"{self._name}: it refuses the management token that it has just given")
+
+    async def close(self) -> None:
+        """Stops what is under way. For when nobody asks any more."""
+        await self._flights.close()
+
+    async def _token(self) -> _Token:
+        if self._kept is not None and self._clock.monotonic() < self._kept.until:
+            return self._kept
+        return await self._flights.run("token", self._fetch_token)
+
+    async def _fetch_token(self) -> _Token:
+        asked_at = self._clock.monotonic()
+        answer = await self._ask(ManagementTokenAnswer, self._token_url, self._key)
+        if isinstance(answer, Outcome):
+            raise UpstreamUnavailable(
+                f"{self._name}: no management token for its access key: {_described(answer)}"
+            )
+        token, seconds = answer.data.access_token, min(answer.data.expires_in, _LONGEST)
+        if not _PRINTABLE.fullmatch(token):
+            raise UpstreamUnavailable(f"{self._name}: its management token is none")
+        self._kept = _Token(_headers(token), asked_at + _KEPT * seconds)
+        return self._kept
+
+    async def _ask(self, model: type[A], url: str, question: Wire, headers: HeaderLines = ()) -> A | Outcome:
+        """The answer; or, where there is none, which 4xx there is instead."""
+        content = question.model_dump_json(exclude_none=True).encode()
+        lines = (JSON_WANTED, JSON_SENT, *headers)
+        return await self._asker.ask_for(
+            partial(self._read, model), "POST", url, headers=lines, content=content
+        )
+
+    def _read(self, model: type[A], reply: Reply) -> A | Outcome:
+        """Every answer has the status 200; what it is stands in the body."""
+        try:
+            outcome = read_answer(reply, Outcome)
+            if outcome.status_code == HTTPStatus.OK:
+                return read_answer(reply, model)
+        except InvalidValue as error:
+            raise UpstreamUnavailable(f"{self._name}: its answer cannot be read: {error}") from None
+        if outcome.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise UpstreamThrottled(f"{self._name}: {_described(outcome)}", _retry_after(reply))
+        if outcome.status_code // 100 != _REFUSAL:
+            raise UpstreamUnavailable(f"{self._name}: {_described(outcome)}")
+        return outcome
+
+
+def _described(outcome: Outcome) -> str:
+    code = "" if outcome.api_code is None else f", apiCode {outcome.api_code}"
+    return f"its statusCode is {outcome.status_code}{code}"
+
+
+def _headers(token: str) -> HeaderLines:
+    """What makes a request the management client's: the token, and the user pool that is named in it."""
+    pool = _user_pool(token)
+    lines = [(b"authorization", f"Bearer {token}".encode("ascii"))]
+    return [*lines, (b"x-authing-userpool-id", pool.encode("ascii"))] if pool else lines
+
+
+def _user_pool(token: str) -> str:
+    """Empty where there is none to be read. Nothing depends on it here: the vendor's clients repeat it."""
+    try:
+        payload = token.split(".")[1]
+        pool = read_object(base64.urlsafe_b64decode(payload + "==")).get("scoped_userpool_id")
+    except (IndexError, ValueError):
+        return ""
+    return pool if isinstance(pool, str) and _PRINTABLE.fullmatch(pool) else ""
+
+
+def _retry_after(reply: Reply) -> float:
+    """Seconds; 1 where they are not said."""
+    value = reply.headers.get("retry-after", "")
+    return min(max(1.0, float(value)), LONGEST_RETRY_AFTER) if _SECONDS.fullmatch(value) else 1.0
