@@ -293,7 +293,7 @@ class RuleSettings(Section):
     roles: Names = Field((), description="Any one of these.")
     permissions: Names = Field((), description="Any one of these.")
     accounts: Names = Field((), description="Any one of these, by id.")
-    scopes: Names = Field((), description="Every one of these: of an API key; a session has none.")
+    scopes: Names = Field((), description="Every one of these: of an API key or a token; a session has none.")
     app: str = Field("", description="The application that this protects; its use is noted in the session.")
     login_url: WebUrl = Field("", description="Instead of [login] url.")
     allow_encoded_slash: bool = Field(
