@@ -8,15 +8,18 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+
+import httpx
 
 from bench.data import FEW, MANY, build_stores, url
 from bench.load import CHECK, TOKEN_CHECK, Load, Seen, documented
 from bench.machine import CannotMeasure, two_cores
 from bench.report import RESULTS, Figure, Row, Run, printed, write
 from bench.servers import Server, Servers
-from bench.tokens import make_issuer
+from bench.tokens import CACHED_FOR, introspecting, make_issuer, make_opaque
 from bench.tokens import settings as trusting
 
 ROUNDS = 3
@@ -82,8 +85,10 @@ def measure() -> tuple[list[Row], list[Figure]]:
         few, many = build_stores(folder)
         starts, memory = cold_starts(servers, few)
         rows = loaded(servers, few, many, load)
+        asked = questions_a_second(servers, few, load)
     return rows, [
         *ratios(rows),
+        Figure(f"questions to another system, {FEW:,} tokens in use", asked, 125, "/s"),
         Figure("cold start to the first 200", starts, 0.9, " s"),
         Figure("resident memory, idle", memory, 70, " MiB"),
     ]
@@ -140,6 +145,25 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
                 say(f"Round {turn} of {ROUNDS}: {arm.name}")
                 runs[arm.name].append(run(arm, load))
     return [Row.of(name, each) for name, each in runs.items()]
+
+
+def questions_a_second(servers: Servers, store: Path, load: Load) -> float:
+    """How often another system is asked while its tokens are in use all the time."""
+    say("Counting questions to another system")
+    tokens = make_opaque(store.parent, FEW)
+    with servers.bare("bench.upstream") as upstream:
+        settings = introspecting(upstream.port)
+        with servers.sidecar("asking", store, more_settings=settings) as server:
+            arm = partial(load.run, server.port, TOKEN_CHECK, sessions=FEW, tokens=tokens)
+            arm(seconds=CACHED_FOR)
+            before = count(upstream)
+            arm(seconds=2 * CACHED_FOR)
+            return (count(upstream) - before) / (2 * CACHED_FOR)
+
+
+def count(upstream: Server) -> int:
+    """How often it was asked so far."""
+    return int(httpx.get(f"http://127.0.0.1:{upstream.port}/", trust_env=False).text)
 
 
 def run(arm: Arm, load: Load) -> Run:

@@ -15,6 +15,9 @@ ISSUER = "https://idp.example.com"
 AUDIENCE = "gateway"
 ALGORITHM = "RS256"
 
+CACHED_FOR = 10
+"""Seconds for which an answer is good: the figure for asking others is for this."""
+
 _LIFETIME = 3600
 
 
@@ -37,6 +40,25 @@ issuer = "{ISSUER}"
 audience = "{AUDIENCE}"
 algorithms = ["{ALGORITHM}"]
 public_key_file = "{public}"
+"""
+
+
+def make_opaque(folder: Path, count: int) -> Path:
+    """The file of so many tokens that say nothing, one a line."""
+    tokens = folder / "opaque.txt"
+    tokens.write_text("".join(f"opaque-token-{number:019}\n" for number in range(count)), encoding="ascii")
+    return tokens
+
+
+def introspecting(port: int) -> str:
+    """The settings that ask the server at this port about them."""
+    return f"""
+[authenticators.there]
+type = "introspection"
+url = "http://127.0.0.1:{port}/"
+client_id = "bench"
+client_secret = "bench"
+cache = "{CACHED_FOR}s"
 """
 
 
