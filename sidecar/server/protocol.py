@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
+from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEADERS = 100
@@ -21,6 +24,9 @@ _REFUSAL = (
     b"connection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
 
+_NO_HTTP = "Invalid HTTP request received."  # as uvicorn has it
+_FRAMING = (b"content-length", b"transfer-encoding")
+
 
 class HeadLimitedProtocol(HttpToolsProtocol):
     """Answers 431 to a head over `limit` bytes, without keeping more of it than that, or of too many lines.
@@ -29,6 +35,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     of a head for as long as they come, and uvicorn waits for them as long.
 
     Answers a client that has sent its last byte and still listens; uvicorn itself closes at once.
+
+    Reads the body of a request that asks for an upgrade, as Java's HttpClient does of every one; httptools
+    itself skips it. Leaves the answer to a malformed body to the application; uvicorn itself answers.
     """
 
     limit: int
@@ -40,6 +49,7 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         self._unfinished = 0  # bytes since the parser last had a whole head or a piece of a body
         self._deadline: TimerHandle | None = None
         self._keeps_alive = True
+        self._framing = b""  # header lines: how a body that the parser skips is to be read after all
         self._stopped = False
 
     # --- the connection --------------------------------------------------------------------------
@@ -59,8 +69,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         if self._stopped:
             return
         self._unfinished += len(data)
-        super().data_received(data)
-        if self._unfinished:  # never so where requests come whole
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self._unfinished and not self._stopped:  # never so where requests come whole
             self._judge_unfinished()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
@@ -68,11 +79,16 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         pending = self._pending()
         if pending is None:
             return False
+        self._end(pending)
+        return True
+
+    @staticmethod
+    def _end(pending: RequestResponseCycle) -> None:
+        """No more is read: the answer is the last one, and a body that is not whole ends in the middle."""
         pending.keep_alive = False
         if pending.more_body:  # `read_body` in web/bodies.py gets an empty piece, which is said to have more
             pending.body = bytearray()
             pending.message_event.set()
-        return True
 
     def _judge_unfinished(self) -> None:
         if self._unfinished > self.limit:
@@ -89,6 +105,37 @@ class HeadLimitedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     # --- the parser ------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse_malformed()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """A client may ask for an upgrade, and a server may go on without (RFC 9110, 7.8).
+
+        Its answer is the last one. The parser takes what follows the head for the other protocol, a body
+        too, and would read what comes of that later as a request. So another one reads it, behind a head
+        that frames it in the same way and asks for nothing.
+        """
+        if self._stopped:
+            return
+        framing, self._framing = self._framing, b""
+        if not framing:
+            self._stopped = True
+            return
+        listener = SimpleNamespace(
+            on_body=self.on_body, on_message_complete=self._on_message_complete_without_upgrade
+        )
+        self.parser = httptools.HttpRequestParser(listener)
+        self._parse(b"POST / HTTP/1.1\r\n%b\r\n%b" % (framing, rest))
+
+    def _on_message_complete_without_upgrade(self) -> None:
+        self.on_message_complete()
+        self._stopped = True
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a request."""
@@ -112,6 +159,11 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         # An answer before the body has come is the last one: the body would be waited for in vain, or the
         # next request be read as the body that never came.
         self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+        if self.parser.should_upgrade():
+            self._keeps_alive = False
+            self._framing = b"".join(
+                b"%b: %b\r\n" % line for line in self.cycle.scope["headers"] if line[0] in _FRAMING
+            )
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a piece of a body."""
@@ -121,8 +173,8 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The parser has seen the end of a request."""
-        if self._stopped:
+        """The parser has seen the end of a request, or skips its body."""
+        if self._stopped or self._framing:
             return
         self._unfinished = 0
         self._awaits_head = True
@@ -132,16 +184,6 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     def _length_of_head(self) -> int:
         """Counted from what was parsed: one chunk may hold a head, a body and the next head."""
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Said to nobody: a client may ask for an upgrade, and a server may go on without (RFC 9110, 7.8).
-
-        Its answer is the last one. The parser takes what follows for the other protocol, a body too, and
-        would read what comes of that later as a request.
-        """
-        if not self._stopped:
-            self._stopped = True
-            self.cycle.keep_alive = False
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -160,21 +202,40 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         self.transport.write(answer)
         self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP. As with `_stop`, an answer that is owed comes first, and then no other."""
+    def _refuse_malformed(self) -> None:
+        """What came is no HTTP. As with `_stop`, an answer that is owed comes first, and then no other.
+
+        Where it is a body that is none, the application answers: it knows what its clients understand.
+        """
         if self._stopped:
             return
         pending = self._pending()
-        if pending is not None and (self._awaits_head or pending.response_started):
+        # Only a chunked body can be malformed. Else it is the coding that the head names, of which httptools
+        # complains after the head; a 400 for that must not be taken for the answer to a request before.
+        if (
+            pending is not None
+            and not self._awaits_head
+            and (self.pipeline or _is_chunked(pending.scope["headers"]))
+        ):
+            self._stopped = True
+            self._end(pending)
+            return
+        self.logger.warning(_NO_HTTP)
+        if pending is not None and self._awaits_head:
             self._stop()
         else:
             self._stopped = True
-            super().send_400_response(msg)
+            self.send_400_response(_NO_HTTP)
 
     def _pending(self) -> RequestResponseCycle | None:
         """The last request whose head came whole, where its answer is not complete."""
         cycle: RequestResponseCycle | None = self.cycle
         return None if cycle is None or cycle.response_complete else cycle
+
+
+def _is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    return bool(codings) and codings[-1].rpartition(b",")[2].strip().lower() == b"chunked"
 
 
 def head_limited(limit: int, patience: float = PATIENCE) -> type[HeadLimitedProtocol]:
