@@ -119,7 +119,6 @@ class UpstreamAuthenticator:
     async def _ask(self, credential: Credential, key: bytes) -> Verified | None:
         if credential.form is Form.BEARER and self._is_ours(credential.value):  # and so not theirs to see
             return None
-        self._unsent.pop(key, None)
         method, headers, content = self._asking.request(credential)
         try:
             identity, cookies = await self._asker.ask_for(
