@@ -46,6 +46,13 @@ ASKING: dict[str, type[Asking]] = {
     "generic": AskingGeneric,
 }
 
+IDP = {
+    "type": "jwt",
+    "issuer": "https://idp.example.com",
+    "audience": "gateway",
+    "algorithms": "ES256",
+    "jwks_url": "https://idp.example.com/keys",
+}
 BEARER = Credential(Form.BEARER, b"opaque-1")
 API_KEY = Credential(Form.API_KEY, b"key-1")
 
@@ -139,7 +146,7 @@ class Scene:
 def settings_of(dialect: str = "generic", url: str = "http://127.0.0.1:1/", **more: Any) -> UpstreamSettings:
     """As they are in a file."""
     table = {"type": "upstream", "dialect": dialect, "url": url, **more}
-    settings = parse({"authenticators": {"app": table}}).authenticators.external["app"]
+    settings = parse({"authenticators": {"idp": IDP, "app": table}}).authenticators.external["app"]
     assert isinstance(settings, UpstreamSettings)
     return settings
 
@@ -939,7 +946,7 @@ async def test_a_refusal_sets_no_cookie() -> None:
 # --- authing -------------------------------------------------------------------------------------
 
 AUTHING: dict[str, Any] = {
-    "over": "idp",
+    "over": "session",
     "app_id": "app1",
     "access_key_id": "ak_1",
     "access_key_secret": "the-access-key's-secret",
@@ -1267,7 +1274,7 @@ FORWARDS = {"forward_headers": ["Authorization"]}
 
 def faults_of(table: dict[str, Any]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        parse({"authenticators": {"app": table}})
+        parse({"authenticators": {"idp": IDP, "app": table}})
     return [str(fault).removeprefix("authenticators.app.") for fault in caught.value.faults]
 
 
@@ -1376,7 +1383,7 @@ def test_no_fault_tells_a_secret() -> None:
     ids=str,
 )
 def test_what_is_enough_is_accepted(table: dict[str, Any]) -> None:
-    assert parse({"authenticators": {"app": table}}).authenticators.enabled()[-1] == "app"
+    assert parse({"authenticators": {"idp": IDP, "app": table}}).authenticators.enabled()[-1] == "app"
 
 
 Forwarded = Callable[[UpstreamSettings], tuple[tuple[str, ...], tuple[str, ...]]]
