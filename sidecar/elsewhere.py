@@ -67,6 +67,7 @@ class Elsewhere:
         self._metrics = metrics
         self._keys: list[KeySet] = []
         self._answers: list[Answers] = []
+        self._authing: list[AskingAuthing] = []
         self._askers: list[Asker] = []
         self._made: dict[str, Authenticator] = {}
         enabled = [name for name, each in settings.items() if each.enabled]
@@ -86,6 +87,8 @@ class Elsewhere:
             await keys.close()
         for answers in self._answers:
             await answers.close()
+        for asking in self._authing:
+            await asking.close()
         for asker in self._askers:
             await asker.close()
 
@@ -124,11 +127,13 @@ class Elsewhere:
     def _over_another(self, name: str, settings: UpstreamSettings) -> Authenticator:
         over = self._own.get(settings.over) or self._make(settings.over)
         external = self._settings.get(settings.over)
+        asking = AskingAuthing(settings, name, self._asker_of(name, settings), self._clock)
+        self._authing.append(asking)
         return SessionElsewhereAuthenticator(
             name=name,
             over=over,
             prefix=external.subject_prefix if external else "",
-            asking=AskingAuthing(settings, name, self._asker_of(name, settings), self._clock),
+            asking=asking,
             answers=self._answers_of(name, settings),
         )
 

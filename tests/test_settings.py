@@ -25,6 +25,16 @@ from sidecar.settings.types import write_duration
 
 REFERENCE = Path(__file__).parent.parent / "config" / "sidecar.toml"
 JWT = {"type": "jwt", "issuer": "https://idp.example.com", "audience": "gateway", "algorithms": ["RS256"]}
+UPSTREAM = {"type": "upstream", "url": "https://app.example.com/me", "forward_cookies": ["sid"]}
+AUTHING = {
+    "type": "upstream",
+    "dialect": "authing",
+    "url": "https://app.example.com/api/v3/check-session-status",
+    "over": "session",
+    "app_id": "app1",
+    "access_key_id": "ak",
+    "access_key_secret": "sk",
+}
 HMAC = {**JWT, "algorithms": ["HS256", "HS384"]}
 
 
@@ -209,6 +219,18 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             {"authenticators": {"corp": {**HMAC, "algorithms": ["HS384", "ES256"], "secret": "s" * 48}}},
             "authenticators.corp.algorithms: a secret is for HS256, HS384 and HS512 alone",
         ),
+        (
+            {"authenticators": {"app": {**AUTHING, "over": "nobody"}}},
+            "authenticators.app.over: 'nobody' is not enabled",
+        ),
+        (
+            {"authenticators": {"a": AUTHING, "b": {**AUTHING, "over": "a"}}},
+            "authenticators.b.over: 'a' is over another itself",
+        ),
+        (
+            {"authenticators": {"app": {**UPSTREAM, "pass_cookies": ["__Host-sidecar"]}}},
+            "authenticators.app.pass_cookies: that is the cookie of our own session",
+        ),
         ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion.type: it is one of"),
         ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
         (
@@ -373,6 +395,13 @@ def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> N
         ({"login": {"url": "https://sso.example.com/login"}}, ["login.url"]),
         ({"login": {"url": "https://sso.example.com/login?rd={rd}"}}, []),
         ({"rules": [{"login_url": "https://sso.example.com/?back="}]}, ["rules[0].login_url"]),
+        ({"authenticators": {"idp": JWT}}, ["rules[0].authenticators"]),
+        ({"authenticators": {"idp": {**JWT, "subject_prefix": "idp:"}}}, []),
+        (
+            {"authenticators": {"app": AUTHING}, "rules": [{"authenticators": ["app", "session"]}]},
+            ["rules[0].authenticators"],
+        ),
+        ({"authenticators": {"app": AUTHING}, "rules": [{"authenticators": ["app"]}]}, []),
     ],
     ids=str,
 )

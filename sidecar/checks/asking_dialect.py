@@ -46,7 +46,7 @@ class Asking(ABC):
 
     @abstractmethod
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """Who it is, by the names that claims have by default; None: refused. No member is None.
+        """Who it is, by the names that claims have by default; None: refused.
 
         `reply` has another status than those that refuse, and than other 4xx. Raises InvalidValue for what is
         no answer of this product; the message quotes nothing of it.

@@ -35,6 +35,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     """What contradicts itself: the sidecar does not start with it."""
     yield from _pages_among_products(settings)
     yield from _over_nobody(settings)
+    yield from _our_cookie_from_elsewhere(settings)
     enabled = frozenset(settings.authenticators.enabled())
     for position, rule in enumerate(settings.rules):
         yield from _not_enabled(position, rule, enabled)
@@ -52,6 +53,12 @@ def _over_nobody(settings: Settings) -> Iterator[Fault]:
             yield Fault(f"authenticators.{name}.over", f"{over!r} is not enabled")
         elif over in external and _over(external[over]):
             yield Fault(f"authenticators.{name}.over", f"{over!r} is over another itself")
+
+
+def _our_cookie_from_elsewhere(settings: Settings) -> Iterator[Fault]:
+    for name, each in settings.authenticators.external.items():
+        if isinstance(each, UpstreamSettings) and settings.session.cookie in each.pass_cookies:
+            yield Fault(f"authenticators.{name}.pass_cookies", "that is the cookie of our own session")
 
 
 def _over(settings: ExternalSettings) -> str:
@@ -99,6 +106,7 @@ def warnings(settings: Settings) -> Iterator[Fault]:
     yield from _sign_in_that_leads_nowhere(settings)
     yield from _trust_in_nobody_or_everybody(settings)
     yield from _subjects_that_could_collide(settings)
+    yield from _vouched_for_without_a_session(settings)
     yield from _limits_for_nobody(settings)
     yield from _sessions_that_nobody_accepts(settings)
     yield from _front_ends_without_cookies(settings)
@@ -252,4 +260,18 @@ def _subjects_that_could_collide(settings: Settings) -> Iterator[Fault]:
                     f"rules[{position}].authenticators",
                     f"{other} and {name} may name two people by one subject: set "
                     f"authenticators.{name}.subject_prefix",
+                )
+
+
+def _vouched_for_without_a_session(settings: Settings) -> Iterator[Fault]:
+    """A rule on which the one that Authing is asked over vouches alone as well."""
+    external = settings.authenticators.external
+    for position, rule in enumerate(settings.rules):
+        names = rule.authenticators or settings.authenticators.enabled()
+        for name in names:
+            over = _over(external[name]) if name in external else ""
+            if rule.access == "authenticated" and over in names:
+                yield Fault(
+                    f"rules[{position}].authenticators",
+                    f"{over} vouches here also for those who have no session by {name}: list {name} alone",
                 )
