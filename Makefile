@@ -33,7 +33,7 @@ test: $(VENV)/.installed-for-tests debian
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --cov --cov-branch
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-branch
 
 bench: $(VENV)/.installed
 	@exec $(BIN)/python -m bench

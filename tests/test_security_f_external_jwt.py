@@ -586,7 +586,23 @@ async def test_f80_what_is_said_twice_is_said_by_nobody(
         b"Bearer " + good(),
         good() + b"\n",
     ],
-    ids=lambda written: repr(written[-24:]),
+    ids=[
+        "header no object",
+        "payload no object",
+        "payload empty",
+        "byte-order mark",
+        "more than JSON",
+        "payload a string",
+        "two parts",
+        "nothing",
+        "an API key",
+        "opaque",
+        "two words",
+        "empty parts",
+        "an escaped dot",
+        "a scheme before it",
+        "a line end",
+    ],
 )
 async def test_what_is_no_token_is_not_ours(authenticator: JwtAuthenticator, written: bytes) -> None:
     assert await judged(authenticator, written) is None
