@@ -13,7 +13,10 @@ from sidecar.revocation import Revocations
 
 
 class Authentication:
-    """Asks the authenticators that take a credential's form, in their order, and remembers what they say."""
+    """Asks the authenticators that take a credential's form, in their order, and remembers what they say.
+
+    What is `remembered` is there without waiting: look at it first.
+    """
 
     def __init__(
         self,
@@ -27,6 +30,12 @@ class Authentication:
         self._revocations = revocations
         self._identity_headers = identity_headers
 
+    def remembered(
+        self, credential: Credential, among: Container[str], now: float
+    ) -> Known | Rejected | None:
+        """What one of the authenticators `among` these names said, where that is still true."""
+        return self._cache.get(credential, among, now)
+
     async def identify(
         self, credential: Credential, among: Container[str], client: IPAddress, now: float
     ) -> Known | Rejected:
@@ -35,9 +44,6 @@ class Authentication:
         Where one that asks another system cannot, the next may know the credential: its own outage touches
         nobody else's users. Raises what Authenticator.authenticate raises.
         """
-        known = self._cache.get(credential, among, now)
-        if known is not None:
-            return known
         outage: UpstreamUnavailable | UpstreamThrottled | None = None
         for name, authenticator in self._authenticators.items():
             if name not in among or credential.form not in authenticator.forms:

@@ -95,7 +95,10 @@ class Pipeline:
             credential = presented(request.headers, rule.forms, own_cookie, rule.others_cookies)
             if credential is None:
                 return self._challenge(Reason.NO_CREDENTIAL, request, original, rule)
-            answer = await self.authentication.identify(credential, rule.authenticators, original.client, now)
+            among = rule.authenticators
+            answer = self.authentication.remembered(credential, among, now)
+            if answer is None:
+                answer = await self.authentication.identify(credential, among, original.client, now)
             if isinstance(answer, Rejected):
                 return self._challenge(answer.reason, request, original, rule)
             return await self._authorised(answer, credential, rule, now)
@@ -122,9 +125,11 @@ class Pipeline:
         self, verified: Verified, credential: Credential, rule: Rule, now: float
     ) -> tuple[bytes, ...]:
         """Notes the use; the cookie where it is to be refreshed."""
-        by_cookie = credential.form is Form.COOKIE
         usage = verified.usage
-        if usage is None or not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
+        if usage is None or self.usage.is_settled(usage, rule.app, now):
+            return verified.cookies
+        by_cookie = credential.form is Form.COOKIE
+        if not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
             return verified.cookies
         return (self.cookie.keep(credential.value, verified.identity.expires_at, now),)
 

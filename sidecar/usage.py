@@ -48,6 +48,11 @@ class UsageRecorder:
         kind: Literal["api_key", "access_key"] = "api_key" if isinstance(key, ApiKey) else "access_key"
         return Usage(key.id, kind, last_used_at=key.last_used_at or -inf)
 
+    def is_settled(self, usage: Usage, app: str, now: float) -> bool:
+        """Whether there is nothing to note, and no cookie to refresh: as of most uses."""
+        is_due = usage.last_used_at <= now - self._interval
+        return not (is_due or usage.owes_cookie or self._is_new(app, usage, now))
+
     async def note(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """True where the session was extended and its cookie, which asks, is to be refreshed."""
         is_due = usage.last_used_at <= now - self._interval

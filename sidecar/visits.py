@@ -77,7 +77,10 @@ class Visits:
         Raises StoreUnavailable, Overloaded, Throttled.
         """
         await self.revocations.look()
-        known = await self.authentication.identify(credential, self.vouching, client, self.clock.now())
+        now = self.clock.now()
+        known = self.authentication.remembered(credential, self.vouching, now)
+        if known is None:
+            known = await self.authentication.identify(credential, self.vouching, client, now)
         return known if isinstance(known, Rejected) else Visitor(known.verified, credential)
 
     async def in_browser(self, headers: Headers) -> Visitor | None:
@@ -113,11 +116,12 @@ class Visits:
         It is refreshed where the browser has it: what another cookie holds, which somebody else may have
         put there, never becomes the session of everything.
         """
-        usage = visitor.verified.usage
+        usage, now = visitor.verified.usage, self.clock.now()
+        if usage is None or self.usage.is_settled(usage, "", now):
+            return ()
         value = visitor.credential.value
         by_cookie = set(cookie_values(headers, self.cookie.name)) == {value}
-        now = self.clock.now()
-        if usage is None or not await self.usage.note(usage, "", now, by_cookie=by_cookie):
+        if not await self.usage.note(usage, "", now, by_cookie=by_cookie):
             return ()
         return (self.cookie.keep(value, visitor.identity.expires_at, now),)
 
