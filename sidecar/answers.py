@@ -25,6 +25,9 @@ MOST_BYTES = 32 * 2**20
 _REFRESHED_AHEAD = 0.2
 """The last part of `cache` in which a use of an answer has it asked again."""
 
+NOT_ASKED_FOR = 0.5
+"""Seconds for which an identity is given without asking again, after that was in vain."""
+
 _ENTRY = 384
 """Bytes of an entry's times and key, and of the tables that it stands in."""
 
@@ -90,6 +93,9 @@ class Answers:
                 good.refresh_from = inf  # one call, also where it fails
                 self._refresh(digest, ask)
             return good.verified
+        if good is not None and now < min(good.stale_until, good.kept_until):
+            self._count("stale")
+            return good.verified
         refused = self._refused.get(digest)
         if refused is not None and now < refused.kept_until:
             self._count("negative")
@@ -107,9 +113,10 @@ class Answers:
             await asyncio.wait((flight,))
             return self._landed(flight)
         except (UpstreamUnavailable, UpstreamThrottled):
-            good = self._good.get(digest)
-            if good is None or self._clock.now() >= good.kept_until:
+            good, now = self._good.get(digest), self._clock.now()
+            if good is None or now >= good.kept_until:
                 raise
+            good.stale_until = now + NOT_ASKED_FOR
             result = "stale"
             return good.verified
         finally:
@@ -177,6 +184,8 @@ class _Good(_Entry):
     verified: Verified
     fresh_until: float
     refresh_from: float
+    stale_until: float = -inf
+    """Until then it is given without asking: a moment ago that was in vain."""
 
 
 @dataclass(slots=True, kw_only=True)

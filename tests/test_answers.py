@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from sidecar.answers import Answer, Answers
+from sidecar.answers import NOT_ASKED_FOR, Answer, Answers
 from sidecar.caching import IdentityCache, Known
 from sidecar.errors import Overloaded, SidecarError, UpstreamThrottled, UpstreamUnavailable
 from sidecar.model import Credential, Form, Identity, Reason, Rejected, Verified
@@ -556,7 +556,33 @@ async def test_in_an_outage_those_who_ask_together_ask_once(world: World) -> Non
         world.upstream.lets_go.set()
         assert await asyncio.gather(*callers) == [ALICE] * 100
         assert world.upstream.calls == calls
+        world.clock.advance(NOT_ASKED_FOR)
     assert world.results() == {"miss": 1, "stale": 200}
+
+
+async def test_in_an_outage_nobody_asks_again_at_once(world: World) -> None:
+    await world.get()
+    world.clock.advance(CACHE)
+    assert await world.learn(DOWN) == ALICE
+    for seconds, calls in [(0, 2), (NOT_ASKED_FOR - 0.01, 2), (0.01, 3), (0, 3)]:
+        world.clock.advance(seconds)
+        assert await world.get() == ALICE
+        assert world.upstream.calls == calls
+    assert world.results() == {"miss": 1, "stale": 5}
+    with pytest.raises(UpstreamUnavailable):  # whose identity is not known is asked about
+        await world.answers.get(b"another", asking(world, DOWN, 0.0))
+
+
+@pytest.mark.parametrize("until", ["its own end", "the end of stale_if_error"])
+async def test_what_is_not_asked_again_ends_in_time_all_the_same(world: World, until: str) -> None:
+    ends_in = CACHE + 5 if until == "its own end" else CACHE + STALE
+    identity = good("alice", expires_at=world.clock.now() + ends_in)
+    await world.learn(identity)
+    world.clock.advance(ends_in - 0.1)
+    assert await world.learn(DOWN) == identity._replace(cacheable=0.0)
+    world.clock.advance(0.1)
+    with pytest.raises(UpstreamUnavailable):
+        await world.learn(DOWN)
 
 
 async def test_an_outage_does_not_make_an_identity_younger(world: World) -> None:
@@ -575,6 +601,7 @@ async def test_after_the_outage_the_answer_is_new(world: World) -> None:
     await world.get()
     world.clock.advance(20)
     assert await world.learn(DOWN) == ALICE
+    world.clock.advance(NOT_ASKED_FOR)
     assert await world.learn(good("bob")) == good("bob")
     world.clock.advance(35)
     assert await world.learn(DOWN) == good("bob")
@@ -585,6 +612,7 @@ async def test_after_a_refusal_nobody_goes_on(world: World, refusal: Rejected | 
     await world.get()
     world.clock.advance(CACHE)
     assert await world.learn(DOWN) == ALICE
+    world.clock.advance(NOT_ASKED_FOR)
     assert await world.learn(refusal) == refusal
     assert await world.learn(DOWN) == refusal
     world.clock.advance(NEGATIVE)
@@ -731,10 +759,12 @@ class Truth:
     last: Answer = None
     asked_at: float = -inf
     refresh_is_due: bool = False
+    in_vain_at: float = -inf
 
     def learn(self, says: Answer | Exception, now: float) -> None:
         if not isinstance(says, Exception):
             self.last, self.asked_at, self.refresh_is_due = says, now, True
+            self.in_vain_at = -inf
 
     def expect(self, says: Answer | Exception, now: float, takes: float) -> tuple[Answer | Exception, bool]:
         """What a caller gets, and whether the upstream is asked, whose answer `takes` so long."""
@@ -748,10 +778,15 @@ class Truth:
                 self.refresh_is_due = False
                 self.learn(says, now)
             return last, refreshes
+        elif now < min(
+            self.in_vain_at + NOT_ASKED_FOR, self.asked_at + CACHE + STALE, last.identity.expires_at
+        ):
+            return last, False
         self.learn(says, now)
         if isinstance(says, SidecarError) and isinstance(last, Verified):
             later = now + takes
             if later - self.asked_at < CACHE + STALE and later < last.identity.expires_at:
+                self.in_vain_at = later
                 return last, True
         return says, True
 
