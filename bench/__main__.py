@@ -8,7 +8,6 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -85,10 +84,10 @@ def measure() -> tuple[list[Row], list[Figure]]:
         few, many = build_stores(folder)
         starts, memory = cold_starts(servers, few)
         rows = loaded(servers, few, many, load)
-        asked = questions_a_second(servers, few, load)
+        others = asking_another(servers, few, load)
     return rows, [
         *ratios(rows),
-        Figure(f"questions to another system, {FEW:,} tokens in use", asked, 125, "/s"),
+        *others,
         Figure("cold start to the first 200", starts, 0.9, " s"),
         Figure("resident memory, idle", memory, 70, " MiB"),
     ]
@@ -147,18 +146,30 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
     return [Row.of(name, each) for name, each in runs.items()]
 
 
-def questions_a_second(servers: Servers, store: Path, load: Load) -> float:
-    """How often another system is asked while its tokens are in use all the time."""
-    say("Counting questions to another system")
+def asking_another(servers: Servers, store: Path, load: Load) -> list[Figure]:
+    """How often another system is asked about tokens in use; and what a check costs while it stands still."""
+    say("Asking another system, and going on without it")
     tokens = make_opaque(store.parent, FEW)
     with servers.bare("bench.upstream") as upstream:
         settings = introspecting(upstream.port)
         with servers.sidecar("asking", store, more_settings=settings) as server:
-            arm = partial(load.run, server.port, TOKEN_CHECK, sessions=FEW, tokens=tokens)
-            arm(seconds=CACHED_FOR)
+            arm = Arm("asking", server, FEW, TOKEN_CHECK, tokens)
+            remembered = run(arm, load)
             before = count(upstream)
-            arm(seconds=2 * CACHED_FOR)
-            return (count(upstream) - before) / (2 * CACHED_FOR)
+            load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=2 * CACHED_FOR, tokens=tokens)
+            asked = (count(upstream) - before) / (2 * CACHED_FOR)
+            os.kill(upstream.pid, signal.SIGSTOP)
+            try:
+                load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=2 * CACHED_FOR, tokens=tokens)
+                gone_on = run(arm, load)
+            finally:
+                os.kill(upstream.pid, signal.SIGCONT)
+    return [
+        Figure(f"questions to another system, {FEW:,} tokens in use", asked, 125, "/s"),
+        Figure(
+            "a token seen recently while it stands still ÷ cached", gone_on.cpu_us / remembered.cpu_us, 1.1
+        ),
+    ]
 
 
 def count(upstream: Server) -> int:

@@ -66,7 +66,7 @@ class Load:
         `tokens`: a file with one for each session, a line each, for a head that wants one.
         """
         self._runs += 1
-        options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
+        options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--timeout=10s"]
         script = [f"--script={_SCRIPT}", f"http://127.0.0.1:{port}", "--"]
         arguments = [head, sessions, USERS, PATHS, self._runs, *([tokens] if tokens else [])]
         with on_core(self._core):
