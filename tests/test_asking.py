@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import re
 import subprocess
 import sys
 import time
 import traceback
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ from sidecar.errors import (
     UpstreamUnavailable,
 )
 from sidecar.model import HeaderLines
-from sidecar.telemetry import Metrics, configure_logging
+from sidecar.telemetry import Metrics
 from tests.clocks import ManualClock
 from tests.hostile import (
     HUGE,
@@ -825,19 +824,7 @@ def test_a_ca_file_that_cannot_be_read(tmp_path: Path, content: str | None) -> N
 # --- what is said of it --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """All that the product logs at its most talkative, and the libraries that it uses."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    configure_logging("debug", "json", stream)
-    yield stream
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-
-
-async def test_nothing_secret_is_said(logged: io.StringIO) -> None:
+async def test_nothing_secret_is_said(log: io.StringIO) -> None:
     secret: HeaderLines = [(b"authorization", SECRET.encode()), (b"cookie", SECRET.encode())]
     unsendable: HeaderLines = [(b"authorization", SECRET.encode() + b"\0")]
     said = []
@@ -855,8 +842,8 @@ async def test_nothing_secret_is_said(logged: io.StringIO) -> None:
             on.clock.advance(OPEN_FOR)
         said += [repr(on.asker), repr(on.breaker), on.text()]
         assert any(SECRET in received.body.decode() for received in on.server.received)
-    assert "upstream_unavailable" in logged.getvalue()
-    for text in (*said, logged.getvalue()):
+    assert "upstream_unavailable" in log.getvalue()
+    for text in (*said, log.getvalue()):
         assert SECRET not in text
 
 
