@@ -47,6 +47,7 @@ class Answers:
       that a flood of bad credentials drops no good one.
     - `stale_if_error`: how much longer an identity is used while the system cannot be asked or wants to be
       left alone; never past `expires_at`, and never after a refusal.
+    - `refuse` raises UpstreamUnavailable where the system is not to be asked now: then nothing is begun.
     - `most_entries`, `most_bytes`: bounds for identities, and the same again for refusals. What was used
       longest ago goes first; an answer that is larger than all the room is not remembered.
 
@@ -60,6 +61,7 @@ class Answers:
         cache: float,
         negative_cache: float,
         stale_if_error: float,
+        refuse: Callable[[], None],
         clock: Clock,
         metrics: Metrics,
         most_bytes: int = MOST_BYTES,
@@ -69,6 +71,7 @@ class Answers:
         self._cache = cache
         self._negative_cache = negative_cache
         self._stale_if_error = stale_if_error
+        self._refuse = refuse
         self._clock = clock
         self._requests = metrics.cache_requests
         self._good: _Bounded[_Good] = _Bounded(name, most_bytes, most_entries, metrics)
@@ -109,6 +112,8 @@ class Answers:
     async def _asked(self, digest: bytes, ask: Ask) -> Answer:
         result = "coalesced" if digest in self._flights else "miss"
         try:
+            if result == "miss":
+                self._refuse()
             flight = self._flights.start(digest, partial(self._learn, digest, ask))
             await asyncio.wait((flight,))
             return self._landed(flight)

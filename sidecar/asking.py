@@ -182,6 +182,14 @@ class Asker:
         self._count("ok", started)
         return value
 
+    def refuse(self) -> None:
+        """Raises UpstreamNotAsked where nobody may ask now: before something is begun for nothing."""
+        try:
+            self._breaker.refuse()
+        except UpstreamNotAsked as fault:
+            self._count(_result(fault), self._clock.monotonic())
+            raise
+
     async def close(self) -> None:
         """Closes what is idle, and asks no more. A call that is under way ends in its own time."""
         self._closed = True

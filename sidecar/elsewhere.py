@@ -103,23 +103,25 @@ class Elsewhere:
             case JwtSettings():
                 return JwtAuthenticator(settings, name, keys=self._key_set(name, settings), clock=self._clock)
             case IntrospectionSettings():
+                asker, answers = self._asked(name, settings)
                 return IntrospectionAuthenticator(
                     name=name,
                     settings=settings,
-                    asker=self._asker_of(name, settings),
-                    answers=self._answers_of(name, settings),
+                    asker=asker,
+                    answers=answers,
                     clock=self._clock,
                     is_ours=self._is_ours,
                 )
             case UpstreamSettings(dialect="authing"):
                 return self._over_another(name, settings)
             case UpstreamSettings():
+                asker, answers = self._asked(name, settings)
                 return UpstreamAuthenticator(
                     name=name,
                     settings=settings,
                     asking=_ASKING[settings.dialect](settings),
-                    asker=self._asker_of(name, settings),
-                    answers=self._answers_of(name, settings),
+                    asker=asker,
+                    answers=answers,
                     clock=self._clock,
                     is_ours=self._is_ours,
                 )
@@ -127,14 +129,15 @@ class Elsewhere:
     def _over_another(self, name: str, settings: UpstreamSettings) -> Authenticator:
         over = self._own.get(settings.over) or self._make(settings.over)
         external = self._settings.get(settings.over)
-        asking = AskingAuthing(settings, name, self._asker_of(name, settings), self._clock)
+        asker, answers = self._asked(name, settings)
+        asking = AskingAuthing(settings, name, asker, self._clock)
         self._authing.append(asking)
         return SessionElsewhereAuthenticator(
             name=name,
             over=over,
             prefix=external.subject_prefix if external else "",
             asking=asking,
-            answers=self._answers_of(name, settings),
+            answers=answers,
         )
 
     def _key_set(self, name: str, settings: JwtSettings) -> KeySet:
@@ -147,9 +150,21 @@ class Elsewhere:
         self._keys.append(keys)
         return keys
 
-    def _asker_of(self, name: str, settings: AskingSettings) -> Asker:
+    def _asked(self, name: str, settings: AskingSettings) -> tuple[Asker, Answers]:
+        """Who asks about credentials, and what remembers the answers."""
         breaker = settings.breaker
-        return self._asker(name, settings.timeout, breaker.faults, breaker.open, settings.ca_file)
+        asker = self._asker(name, settings.timeout, breaker.faults, breaker.open, settings.ca_file)
+        answers = Answers(
+            name,
+            cache=settings.cache,
+            negative_cache=settings.negative_cache,
+            stale_if_error=settings.stale_if_error,
+            refuse=asker.refuse,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        self._answers.append(answers)
+        return asker, answers
 
     def _asker(self, name: str, timeout: float, faults: int, open_for: float, ca_file: str) -> Asker:
         asker = Asker(
@@ -162,15 +177,3 @@ class Elsewhere:
         )
         self._askers.append(asker)
         return asker
-
-    def _answers_of(self, name: str, settings: AskingSettings) -> Answers:
-        answers = Answers(
-            name,
-            cache=settings.cache,
-            negative_cache=settings.negative_cache,
-            stale_if_error=settings.stale_if_error,
-            clock=self._clock,
-            metrics=self._metrics,
-        )
-        self._answers.append(answers)
-        return answers

@@ -180,7 +180,13 @@ async def world(*, timeout: float = WATCHDOG, url: str = "", **tables: Any) -> A
         breaker = Breaker("idp", faults=FAULTS, open_for=OPEN_FOR, clock=clock)
         asker = Asker(name="idp", timeout=timeout, breaker=breaker, metrics=metrics, clock=clock)
         answers = Answers(
-            "idp", cache=CACHE, negative_cache=NEGATIVE, stale_if_error=STALE, clock=clock, metrics=metrics
+            "idp",
+            cache=CACHE,
+            negative_cache=NEGATIVE,
+            stale_if_error=STALE,
+            refuse=asker.refuse,
+            clock=clock,
+            metrics=metrics,
         )
         authenticator = IntrospectionAuthenticator(
             name="idp",

@@ -172,6 +172,7 @@ async def scene(
             cache=settings.cache,
             negative_cache=settings.negative_cache,
             stale_if_error=settings.stale_if_error,
+            refuse=asker.refuse,
             clock=clock,
             metrics=metrics,
         )
