@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.conftest import Start
+from tests.hostile import Exchange, hostile
 from tests.running import Running, bearer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -138,3 +140,20 @@ async def test_an_issuer_that_is_down_keeps_nobody_from_starting(start: Start) -
         )
         answer = await sidecar.check("nginx", [bearer(theirs.encode())])
         assert (answer.status, answer.reason) == (503, "upstream_unavailable")
+
+
+async def test_a_thousand_checks_of_one_unknown_token_ask_once(start: Start) -> None:
+    async def introspects(exchange: Exchange) -> None:
+        await server.release.wait()
+        await exchange.answer(b'{"active": true, "sub": "u-1", "username": "ann"}')
+
+    async with hostile() as server:
+        server.parts["/introspect"] = introspects
+        there = {**DOWN, "url": server.url("/introspect"), "timeout": "30s"}
+        async with start({"authenticators": {"there": there}}) as sidecar:
+            checks = [asyncio.create_task(sidecar.check("nginx", [bearer(b"opaque")])) for _ in range(1000)]
+            await server.until(lambda: len(server.received) == 1)
+            server.release.set()
+            answers = await asyncio.gather(*checks)
+            assert {(answer.status, answer.one("X-Auth-User")) for answer in answers} == {(200, "ann")}
+        assert len(server.received) == 1
