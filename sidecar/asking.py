@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
+from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -141,6 +142,7 @@ class Asker:
         self._largest = largest
         self._trusted = _trusted(ca_file)
         self._turns = asyncio.Semaphore(connections)
+        self._unreadable = b""
         self._waiting = 0
         self._most_waiting = connections * WAITING_PER_CONNECTION
         self._idle = [_Connection(self._trusted)]  # now: the first check does not wait for the library
@@ -167,20 +169,28 @@ class Asker:
         *,
         headers: Iterable[tuple[bytes, bytes]] = (),
         content: bytes = b"",
+        about: bytes = b"",
+        deadline: float | None = None,
     ) -> T:
-        """What `read` makes of the answer; else as `ask`.
+        """What `read` makes of the answer, by the `deadline` or one timeout from now; else as `ask`.
 
-        UpstreamUnavailable raised by `read`, for an answer that is none, counts as every other fault does.
+        UpstreamUnavailable raised by `read`, for an answer that is none, counts as any other fault does; but
+        several `about` one credential in a row count once: no single user has us stop asking for all.
         """
         started = self._clock.monotonic()
         try:
             self._breaker.refuse()
-            value = await self._ask(_request(method, url, headers, content), read)
+            request = _request(method, url, headers, content)
+            value = await self._ask(request, read, about, deadline or self.deadline())
         except (UpstreamUnavailable, UpstreamThrottled) as fault:
             self._count(_result(fault), started)
             raise
         self._count("ok", started)
         return value
+
+    def deadline(self) -> float:
+        """One timeout from now, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._timeout
 
     def refuse(self) -> None:
         """Raises UpstreamNotAsked where nobody may ask now: before something is begun for nothing."""
@@ -196,15 +206,26 @@ class Asker:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _ask(self, request: httpx.Request, read: Callable[[Reply], T]) -> T:
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    async def _ask(
+        self, request: httpx.Request, read: Callable[[Reply], T], about: bytes, deadline: float
+    ) -> T:
         async with self._turn(deadline):
             # Only now: what happened while this one waited counts.
-            with self._breaker.begin():
+            with self._breaker.begin() as attempt:
                 with self._outages():
                     async with asyncio.timeout_at(deadline), self._connection() as connection:
                         reply = await self._converse(connection, request)
-                return read(reply)
+                try:
+                    return read(reply)
+                except UpstreamUnavailable:
+                    if self._is_repeated(about):
+                        attempt.excuse()
+                    raise
+
+    def _is_repeated(self, about: bytes) -> bool:
+        """Whether the last answer that could not be read was about the same credential. Notes this one."""
+        last, self._unreadable = self._unreadable, sha256(about).digest() if about else b""
+        return bool(about) and self._unreadable == last
 
     @asynccontextmanager
     async def _turn(self, deadline: float) -> AsyncIterator[None]:

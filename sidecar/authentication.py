@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from sidecar.caching import IdentityCache, Known
-from sidecar.errors import UpstreamThrottled, UpstreamUnavailable
+from sidecar.errors import IssuerUnavailable, UpstreamThrottled, UpstreamUnavailable
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import Credential, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Authenticator
@@ -42,7 +42,8 @@ class Authentication:
         """The first answer of the authenticators `among` these names, by the revocations' last look.
 
         Where one that asks another system cannot, the next may know the credential: its own outage touches
-        nobody else's users. Raises what Authenticator.authenticate raises.
+        nobody else's users. A token says who issued it: where that one's keys are not to be had, it is shown
+        to nobody else. Raises what Authenticator.authenticate raises.
         """
         outage: UpstreamUnavailable | UpstreamThrottled | None = None
         for name, authenticator in self._authenticators.items():
@@ -51,6 +52,8 @@ class Authentication:
             generation = self._revocations.generation
             try:
                 answer = await authenticator.authenticate(credential, client)
+            except IssuerUnavailable:
+                raise
             except (UpstreamUnavailable, UpstreamThrottled) as error:
                 outage = outage or error
                 continue

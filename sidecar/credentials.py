@@ -94,7 +94,11 @@ def in_cookie(headers: Headers, name: bytes, form: Form = Form.COOKIE) -> Creden
 def _in_cookies(headers: Headers, sessions: Sequence[Sequence[bytes]]) -> Credential | None:
     """The first session of which a cookie is there, with all of its cookies."""
     for names in sessions:
-        found = [(name, each) for name in names if (each := in_cookie(headers, name)) is not None]
+        found = [
+            (name, each)
+            for name in names
+            if any(cookie_values(headers, name)) and (each := in_cookie(headers, name))
+        ]
         if found:
             value = b"; ".join(b"%b=%b" % (name, each.value) for name, each in found)
             return Credential(Form.COOKIE, value, b"; ".join(names))

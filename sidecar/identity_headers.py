@@ -38,13 +38,20 @@ class IdentityHeaders:
 
     def render(self, identity: Identity) -> HeaderLines | None:
         """The complete headers; None where they are longer than a gateway would take."""
-        return self._lines(tuple([getattr(identity, field) for field in self._fields]))
+        values = tuple([getattr(identity, field) for field in self._fields])
+        # What is too long may be of any length: it is not remembered.
+        return self._lines(values) if sum(map(_length, values)) <= LIMIT else None
 
     def _rendered(self, values: tuple[Value, ...]) -> HeaderLines | None:
         escaped_values = [_escaped_value(value) for value in values]
         if self._framing + sum(map(len, escaped_values)) > LIMIT:
             return None
         return tuple(zip(self._names, escaped_values, strict=True))
+
+
+def _length(value: Value) -> int:
+    """Bytes that it has in a header, at least."""
+    return len(value) if isinstance(value, str) else sum(map(len, value), len(value) - 1)
 
 
 def _escaped_value(value: Value) -> bytes:

@@ -301,6 +301,9 @@ class Verified(NamedTuple):
     cacheable: float = inf
     cookies: tuple[bytes, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Verified {self.identity!r}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -332,9 +335,13 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Signed in, or irrelevant: it may not pass, and signing in again would not help."""
+    """Signed in, or irrelevant: it may not pass, and signing in again would not help.
+
+    `cookies` are Set-Cookie values that another system wants the client to have all the same.
+    """
 
     reason: Reason
+    cookies: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

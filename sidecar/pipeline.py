@@ -110,14 +110,14 @@ class Pipeline:
             return Unavailable(reason_of(outage))
 
     async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
-        identity = known.verified.identity
+        identity, others_cookies = known.verified.identity, known.verified.cookies
         refusal = rule.refusal(identity)
         if refusal is not None:
-            return Deny(refusal)
+            return Deny(refusal, others_cookies)
         if rule.app and await self.disabled_apps.holds(rule.app):
-            return Deny(Reason.APP_DISABLED)
+            return Deny(Reason.APP_DISABLED, others_cookies)
         if known.headers is None:
-            return Deny(Reason.IDENTITY_TOO_LARGE)
+            return Deny(Reason.IDENTITY_TOO_LARGE, others_cookies)
         cookies = await self._used(known.verified, credential, rule, now)
         return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
 

@@ -40,7 +40,7 @@ class JwtAuthenticator:
         self._clock = clock
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
-        """See Authenticator.authenticate. Raises UpstreamUnavailable where the keys are not to be had."""
+        """See Authenticator.authenticate. Raises IssuerUnavailable where the keys are not to be had."""
         try:
             token = read_jws(credential.value)
         except InvalidToken:
@@ -53,7 +53,7 @@ class JwtAuthenticator:
         except InvalidToken as error:
             log.debug("token_refused", authenticator=self.name, why=str(error))
             return Rejected(Reason.INVALID_TOKEN)
-        return Verified(identity)
+        return Verified(identity, cacheable=self._keys.good_for)
 
     async def _verify(self, token: Jws) -> None:
         """Raises InvalidToken, before any key is looked for where the header says enough."""

@@ -24,6 +24,9 @@ from sidecar.settings import UpstreamSettings
 MOST_UNSENT = 1024
 """Credentials for which cookies are kept that the application has set and no client has had yet."""
 
+LONGEST_COOKIES = 4096
+"""Bytes that those have for one client: as many as browsers keep of one."""
+
 _FORMS = {"Authorization": Form.BEARER, "X-Api-Key": Form.API_KEY}
 _OUR_API_KEY = API_KEY_PREFIX.encode("ascii")
 _REFUSAL = 4
@@ -122,7 +125,7 @@ class UpstreamAuthenticator:
         method, headers, content = self._asking.request(credential)
         try:
             identity, cookies = await self._asker.ask_for(
-                self._read, method, self._url, headers=headers, content=content
+                self._read, method, self._url, headers=headers, content=content, about=key
             )
         except InvalidValue as error:
             raise UpstreamUnavailable(str(error)) from None
@@ -158,13 +161,20 @@ class UpstreamAuthenticator:
             log.error("upstream_question_refused", authenticator=self.name, status=status)
 
     def _passed_on(self, reply: Reply) -> tuple[bytes, ...]:
-        """The Set-Cookie values that are meant for the client too, and cannot be taken for two headers."""
+        """The Set-Cookie values that are meant for the client too, and cannot be taken for two headers.
+
+        As many as a gateway takes beside the identity headers.
+        """
         values = (value.encode("latin-1") for value in reply.headers.all("set-cookie"))
-        return tuple(
+        passed = tuple(
             value
             for value in values
             if value.partition(b"=")[0].strip() in self._passed and _COOKIE.fullmatch(value)
         )
+        if sum(map(len, passed)) > LONGEST_COOKIES:
+            log.warning("cookies_too_long", authenticator=self.name)
+            return ()
+        return passed
 
 
 class SessionElsewhereAuthenticator:

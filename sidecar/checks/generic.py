@@ -8,6 +8,7 @@ from typing import Any
 
 from sidecar.asking import Reply, ReplyHeaders
 from sidecar.checks.asking_dialect import JSON_WANTED, Asking, Request, forwarded
+from sidecar.claims import is_null
 from sidecar.errors import InvalidValue
 from sidecar.model import Credential
 from sidecar.settings import UpstreamSettings
@@ -19,13 +20,15 @@ class AskingGeneric(Asking):
     """Asks such an application.
 
     Its claims are the members of the JSON object that it answers; and, under the names by which the settings
-    want them, its headers. Where the subject is in a header no body is read.
+    want them, its headers. Where the subject is in a header no body is read. A subject that is null, as in
+    `{"user": null}`, is nobody's: some answer so who is not signed in, with the status of success.
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
         super().__init__(settings)
         self._method = settings.method
         claims = settings.claims
+        self._subject = claims.subject
         self._headers = header_claims(claims)
         self._lists = {claims.roles, claims.permissions, claims.scopes}
         self._has_body = not claims.subject.startswith(HEADER_CLAIM)
@@ -40,6 +43,8 @@ class AskingGeneric(Asking):
         if reply.status // 100 != HTTPStatus.OK // 100:
             raise InvalidValue(f"status {reply.status}")
         members = read_object(reply.body) if self._has_body else {}
+        if is_null(members, self._subject):
+            return None
         # Over what the body has by such a name: what is wanted of a header comes from a header.
         return members | {path: self._in_header(path, reply.headers) for path in self._headers}
 
