@@ -159,8 +159,8 @@ def asking_another(servers: Servers, store: Path, load: Load) -> list[Figure]:
             remembered = run(arm, load)
             before = count(upstream)
             whole_rounds = 3 * ASKED_EVERY  # any other time has more of one part of a round than of the rest
-            load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=whole_rounds, tokens=tokens)
-            asked = (count(upstream) - before) / whole_rounds
+            seen = load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=whole_rounds, tokens=tokens)
+            asked = (count(upstream) - before) / (seen.requests / seen.per_second)
             os.kill(upstream.pid, signal.SIGSTOP)
             try:
                 load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=2 * CACHED_FOR, tokens=tokens)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from sidecar.caching import Counted, SingleFlight
-from sidecar.errors import SidecarError, UpstreamThrottled, UpstreamUnavailable
+from sidecar.errors import SidecarError, UpstreamNotAsked, UpstreamThrottled, UpstreamUnavailable
 from sidecar.model import Rejected, Verified
 from sidecar.ports import Clock
 from sidecar.telemetry import Metrics
@@ -27,6 +27,9 @@ _REFRESHED_AHEAD = 0.2
 
 NOT_ASKED_FOR = 0.5
 """Seconds for which an identity is given without asking again, after that was in vain."""
+
+TOLD_EVERY = 60.0
+"""Seconds between two lines in the log that say so."""
 
 _ENTRY = 384
 """Bytes of an entry's times and key, and of the tables that it stands in."""
@@ -77,6 +80,7 @@ class Answers:
         self._good: _Bounded[_Good] = _Bounded(name, most_bytes, most_entries, metrics)
         self._refused: _Bounded[_Refused] = _Bounded(f"{name}:refused", most_bytes, most_entries, metrics)
         self._flights: SingleFlight[Answer] = SingleFlight()
+        self._told_at = -inf
 
     async def get(self, key: bytes, ask: Ask) -> Answer:
         """What `ask` answers, or answered to somebody with this key.
@@ -117,7 +121,8 @@ class Answers:
             flight = self._flights.start(digest, partial(self._learn, digest, ask))
             await asyncio.wait((flight,))
             return self._landed(flight)
-        except (UpstreamUnavailable, UpstreamThrottled):
+        except (UpstreamUnavailable, UpstreamThrottled) as error:
+            self._tell(error)
             good, now = self._good.get(digest), self._clock.now()
             if good is None or now >= good.kept_until:
                 raise
@@ -126,6 +131,13 @@ class Answers:
             return good.verified
         finally:
             self._count(result)
+
+    def _tell(self, error: UpstreamUnavailable | UpstreamThrottled) -> None:
+        """Now and then, also where other answers between keep the circuit closed: something is wrong."""
+        now = self._clock.monotonic()
+        if now >= self._told_at + TOLD_EVERY and not isinstance(error, UpstreamNotAsked):
+            self._told_at = now
+            log.warning("upstream_did_not_answer", authenticator=self._name, error=str(error))
 
     def _landed(self, flight: asyncio.Task[Answer]) -> Answer:
         if flight.cancelled():  # by `close`: a caller who was cancelled does not come here

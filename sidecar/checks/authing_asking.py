@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urljoin
 
-from sidecar.asking import LONGEST_RETRY_AFTER, Asker, Reply
+from sidecar.asking import Asker, Reply, blames_the_question, retry_after
 from sidecar.caching import SingleFlight
 from sidecar.checks.asking_dialect import JSON_SENT, JSON_WANTED, read_answer
 from sidecar.checks.authing_wire import (
@@ -34,13 +34,9 @@ _KEPT = 0.9
 _LONGEST = 24 * 60 * 60
 """Seconds for which one is used, whatever it says."""
 
-_REFUSAL = 4
-"""The first digit of a status that says what is wrong with the question."""
-
 _JSON = (JSON_WANTED, JSON_SENT)
 
 _PRINTABLE = re.compile(r"[!-~]+")
-_SECONDS = re.compile(r"[0-9]{1,12}")
 
 
 class _Token(NamedTuple):
@@ -136,7 +132,7 @@ class AskingAuthing:
             return False
         if outcome.status_code == HTTPStatus.UNAUTHORIZED:
             return None
-        fault = InvalidValue if outcome.status_code // 100 == _REFUSAL else UpstreamUnavailable
+        fault = InvalidValue if blames_the_question(outcome.status_code) else UpstreamUnavailable
         raise fault(f"{self._name}: {_described(outcome)}")
 
     def _read_token(self, reply: Reply) -> ManagementToken:
@@ -154,7 +150,8 @@ class AskingAuthing:
         """Every answer has the status 200; what it is stands in the body."""
         outcome = self._answer(reply, Outcome)
         if outcome.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            raise UpstreamThrottled(f"{self._name}: {_described(outcome)}", _retry_after(reply))
+            seconds = retry_after(reply.headers, self._clock.now())
+            raise UpstreamThrottled(f"{self._name}: {_described(outcome)}", seconds)
         return outcome
 
     def _answer(self, reply: Reply, model: type[W]) -> W:
@@ -188,9 +185,3 @@ def _user_pool(token: str) -> str:
     except (IndexError, ValueError):
         return ""
     return pool if isinstance(pool, str) and _PRINTABLE.fullmatch(pool) else ""
-
-
-def _retry_after(reply: Reply) -> float:
-    """Seconds; 1 where they are not said."""
-    value = reply.headers.get("retry-after", "")
-    return min(max(1.0, float(value)), LONGEST_RETRY_AFTER) if _SECONDS.fullmatch(value) else 1.0

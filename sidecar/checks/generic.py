@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sidecar.asking import Reply, ReplyHeaders
-from sidecar.checks.asking_dialect import JSON_WANTED, Asking, Request, forwarded
+from sidecar.checks.asking_dialect import JSON_WANTED, AskingDialect, Request, forwarded
 from sidecar.claims import is_null
 from sidecar.errors import InvalidValue
 from sidecar.model import Credential
@@ -16,7 +16,7 @@ from sidecar.settings.external import HEADER_CLAIM, header_claims
 from sidecar.strict_json import read_object
 
 
-class AskingGeneric(Asking):
+class AskingGeneric(AskingDialect):
     """Asks such an application.
 
     Its claims are the members of the JSON object that it answers; and, under the names by which the settings
@@ -34,12 +34,12 @@ class AskingGeneric(Asking):
         self._has_body = not claims.subject.startswith(HEADER_CLAIM)
 
     def request(self, credential: Credential) -> Request:
-        """See Asking.request."""
+        """See AskingDialect.request."""
         wanted = [JSON_WANTED] if self._has_body else []
         return Request(self._method, (*wanted, forwarded(credential)))
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         if reply.status // 100 != HTTPStatus.OK // 100:
             raise InvalidValue(f"status {reply.status}")
         members = read_object(reply.body) if self._has_body else {}
