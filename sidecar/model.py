@@ -361,9 +361,10 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nobody knows: something that must be asked failed."""
+    """Nobody knows: something that must be asked failed. `why` is for the operator alone."""
 
     reason: Reason
+    why: str = ""
 
 
 Decision = Allow | Challenge | Deny | Malformed | Limited | Unavailable

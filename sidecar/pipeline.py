@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import structlog
-
 from sidecar.apps import DisabledApps
 from sidecar.authentication import Authentication
 from sidecar.caching import Known
@@ -49,8 +47,6 @@ from sidecar.redirects import Redirects
 from sidecar.revocation import Revocations
 from sidecar.trust import TrustedProxies
 from sidecar.usage import UsageRecorder
-
-log = structlog.get_logger(__name__)
 
 _CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
 
@@ -111,8 +107,7 @@ class Pipeline:
         except (Throttled, UpstreamThrottled) as throttled:
             return Limited(reason_of(throttled), throttled.retry_after)
         except (StoreUnavailable, UpstreamUnavailable, Overloaded) as outage:
-            log.debug("nobody_knows", why=str(outage))
-            return Unavailable(reason_of(outage))
+            return Unavailable(reason_of(outage), str(outage))
 
     async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
         identity, others_cookies = known.verified.identity, known.verified.cookies

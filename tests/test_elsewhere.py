@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,17 @@ async def test_an_access_key_that_is_refused_opens_the_circuit(start: Start) -> 
             line = await sidecar.session(await sidecar.add_user())
             assert [(await sidecar.check("nginx", [line])).status for _ in range(20)] == [503] * 20
         assert len(server.received) == 5
+
+
+async def test_the_log_says_why_nobody_knows(start: Start, log: io.StringIO) -> None:
+    async with start({"authenticators": {"there": DOWN}}) as sidecar:
+        for _ in range(2):
+            await sidecar.check("nginx", [bearer(b"opaque")])
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["why"] for line in lines if line["event"] == "check"] == ["there: no connection"] * 2
+    assert [line["error"] for line in lines if line["event"] == "upstream_did_not_answer"] == [
+        "there: no connection"
+    ]
 
 
 # --- a token says whose it is --------------------------------------------------------------------
