@@ -48,7 +48,7 @@ class Gateway(Protocol):
     name: str
 
     def question(self, asked: Asked) -> Question:
-        """How this proxy asks about a client's request: what `parse` reads, without the client's own lines."""
+        """How this proxy asks about a client's request; `parse` reads it back."""
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """The proxied request. Raises RequestRefused where it can be read in no way or in two."""

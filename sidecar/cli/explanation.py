@@ -1,0 +1,197 @@
+"""An explanation as `sidecar explain` prints it: the verdict, the steps that led there, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sidecar.cli.output import Record
+
+if TYPE_CHECKING:
+    from sidecar.explaining import Answered, Demand, Explanation, PassedOver, Sent
+    from sidecar.model import Decision, OriginalRequest, Rejected, Verified
+    from sidecar.reasons import Step
+
+_WIDTH = 12
+_ANY_OF = ("roles", "permissions", "accounts")
+
+
+# --- for programs --------------------------------------------------------------------------------
+
+
+def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
+    """The whole of it. What a step did not come to is null, or an empty list."""
+    from sidecar.reasons import MEANINGS
+
+    decision, response = explained.decision, explained.response
+    meaning = MEANINGS[decision.reason]
+    credential = explained.answers[0].credential if explained.answers else None
+    return {
+        "gateway": gateway,
+        "peer": sent.peer,
+        "request": _request(explained.original) if explained.original else None,
+        "passed_over": [
+            {"rule": each.rule.name, "selector": each.selector, "is": each.actual, "not": each.configured}
+            for each in explained.passed_over
+        ],
+        "rule": explained.rule.name if explained.rule else None,
+        "reads": explained.reads,
+        "credential": credential.form if credential else None,
+        "authenticators": [_answered(each) for each in explained.answers],
+        "demands": [demand._asdict() for demand in explained.demands],
+        "decision": _kind(decision),
+        "reason": decision.reason,
+        "step": meaning.step,
+        "meaning": meaning.sentence,
+        "use_is_due": explained.use_is_due,
+        "response": {
+            "status": response.status,
+            "headers": [
+                [name.decode("latin-1"), value.decode("latin-1")] for name, value in response.headers
+            ],
+            "body": response.body.decode("utf-8"),
+        },
+    }
+
+
+def _request(original: OriginalRequest) -> Record:
+    return {
+        "method": original.method,
+        "url": original.url,
+        "scheme": original.scheme,
+        "host": original.host.name,
+        "port": original.host.port,
+        "path": original.path.text,
+        "path_if_split": original.path.split,
+        "client": str(original.client),
+    }
+
+
+def _answered(answered: Answered) -> Record:
+    answer, reason, subject = _said(answered.said)
+    return {
+        "name": answered.authenticator,
+        "answer": answer,
+        "reason": reason,
+        "subject": subject,
+        "why": answered.why,
+    }
+
+
+def _said(said: Verified | Rejected | Exception | None) -> tuple[str, str | None, str | None]:
+    """The kind of the answer, the reason of a bad one, and who it is by a good one."""
+    from sidecar.errors import Throttled, UpstreamThrottled
+    from sidecar.model import Rejected, Verified
+
+    match said:
+        case None:
+            return "not mine", None, None
+        case Verified(identity=identity):
+            return "mine", None, identity.subject
+        case Rejected(reason=reason):
+            return "mine but bad", reason, None
+        case Throttled() | UpstreamThrottled():
+            return "wait", None, None
+        case Exception():
+            return "outage", None, None
+
+
+def _kind(decision: Decision) -> str:
+    return type(decision).__name__.lower()
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+_VERDICTS = {
+    "allow": "ALLOWED",
+    "challenge": "NOT SIGNED IN",
+    "deny": "REFUSED",
+    "malformed": "CANNOT BE READ",
+    "limited": "HAS TO WAIT",
+    "unavailable": "OUTAGE",
+}
+
+
+def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
+    """The same, for eyes: `>` marks the step that decides."""
+    from sidecar.reasons import MEANINGS
+
+    decision, response = explained.decision, explained.response
+    meaning = MEANINGS[decision.reason]
+    yield f"{_VERDICTS[_kind(decision)]}, {decision.reason}: {meaning.sentence}"
+    yield ""
+    for step, texts in _steps(gateway, sent, explained).items():
+        mark = ">" if step is meaning.step else " "
+        for number, text in enumerate(texts):
+            yield _visible(f"{mark} {'' if number else step:{_WIDTH}}{text}")
+    if explained.use_is_due:
+        yield "  A live check also notes this use, which is not done here."
+    yield ""
+    yield f"HTTP {response.status}"
+    for name, value in response.headers:
+        yield f"{name.decode('latin-1')}: {value.decode('latin-1')}".rstrip()
+    yield ""
+    yield response.body.decode("utf-8").rstrip("\n")
+
+
+def _steps(gateway: str, sent: Sent, explained: Explanation) -> dict[Step, list[str]]:
+    """What is to be said of each step that it came to."""
+    from sidecar.reasons import Step
+
+    texts = {
+        Step.PEER: [f"{sent.peer} asks /check/{gateway}"],
+        Step.REQUEST: list(_request_texts(sent, explained.original)),
+        Step.RULE: list(_rule_texts(explained)),
+        Step.CREDENTIAL: list(_credential_texts(explained)),
+        Step.IDENTITY: [_answered_text(each) for each in explained.answers],
+        Step.DEMANDS: [_demand_text(demand) for demand in explained.demands],
+    }
+    return {step: told for step, told in texts.items() if told}
+
+
+def _request_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str]:
+    from sidecar.settings.types import mask_password
+
+    if original is None:
+        method, scheme, host, target = (part.decode("utf-8", "replace") for part in sent.asked)
+        yield f"{method} {mask_password(f'{scheme}://{host}{target}')}"
+        return
+    yield f"{original.method} {original.url}"
+    yield f"path {original.path.text} from {original.client}"
+    if original.path.split is not None:
+        yield f"or, where the encoded slash separates, path {original.path.split}"
+
+
+def _rule_texts(explained: Explanation) -> Iterator[str]:
+    yield from (_passed_over_text(each) for each in explained.passed_over)
+    if explained.rule is not None:
+        yield f"{explained.rule.name} selects it: {explained.rule.access}"
+
+
+def _passed_over_text(passed_over: PassedOver) -> str:
+    configured = ", ".join(passed_over.configured)
+    return f"{passed_over.rule.name} is passed over: {passed_over.selector} {configured}, not {passed_over.actual}"
+
+
+def _credential_texts(explained: Explanation) -> Iterator[str]:
+    if explained.answers:
+        credential = explained.answers[0].credential
+        yield f"{credential.form} {credential.names.decode('ascii')}".rstrip()
+    elif explained.reads:
+        yield f"the rule reads {', '.join(explained.reads)}"
+
+
+def _answered_text(answered: Answered) -> str:
+    answer, reason, subject = _said(answered.said)
+    details = ", ".join(detail for detail in (reason, subject, answered.why) if detail)
+    return f"{answered.authenticator} says {answer}" + (f": {details}" if details else "")
+
+
+def _demand_text(demand: Demand) -> str:
+    which = "any of" if demand.kind in _ANY_OF else "all of"
+    return f"{which} the {demand.kind} {', '.join(demand.wanted)}; has {', '.join(demand.has) or 'none'}"
+
+
+def _visible(text: str) -> str:
+    """Nothing in it moves the terminal's cursor: a path may have been decoded to anything."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
