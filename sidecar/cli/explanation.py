@@ -31,7 +31,12 @@ def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
         "peer": sent.peer,
         "request": _request(explained.original) if explained.original else None,
         "passed_over": [
-            {"rule": each.rule.name, "selector": each.selector, "is": each.actual, "not": each.configured}
+            {
+                "rule": each.rule.name,
+                "selector": each.selector,
+                "configured": each.configured,
+                "actual": each.actual,
+            }
             for each in explained.passed_over
         ],
         "rule": explained.rule.name if explained.rule else None,
@@ -46,9 +51,7 @@ def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
         "use_is_due": explained.use_is_due,
         "response": {
             "status": response.status,
-            "headers": [
-                [name.decode("latin-1"), value.decode("latin-1")] for name, value in response.headers
-            ],
+            "headers": [[each.decode("latin-1") for each in line] for line in response.headers],
             "body": response.body.decode("utf-8"),
         },
     }
@@ -68,32 +71,35 @@ def _request(original: OriginalRequest) -> Record:
 
 
 def _answered(answered: Answered) -> Record:
-    answer, reason, subject = _said(answered.said)
+    answer, reason, subject, username = _said(answered.said)
     return {
         "name": answered.authenticator,
         "answer": answer,
         "reason": reason,
         "subject": subject,
+        "username": username,
         "why": answered.why,
     }
 
 
-def _said(said: Verified | Rejected | Exception | None) -> tuple[str, str | None, str | None]:
-    """The kind of the answer, the reason of a bad one, and who it is by a good one."""
+def _said(
+    said: Verified | Rejected | Exception | None,
+) -> tuple[str, str | None, str | None, str | None]:
+    """The kind of the answer, the reason of a bad one, and subject and username of a good one."""
     from sidecar.errors import Throttled, UpstreamThrottled
     from sidecar.model import Rejected, Verified
 
     match said:
         case None:
-            return "not mine", None, None
+            return "not mine", None, None, None
         case Verified(identity=identity):
-            return "mine", None, identity.subject
+            return "mine", None, identity.subject, identity.username
         case Rejected(reason=reason):
-            return "mine but bad", reason, None
+            return "mine but bad", reason, None, None
         case Throttled() | UpstreamThrottled():
-            return "wait", None, None
+            return "wait", None, None, None
         case Exception():
-            return "outage", None, None
+            return "outage", None, None, None
 
 
 def _kind(decision: Decision) -> str:
@@ -121,8 +127,10 @@ def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
     yield f"{_VERDICTS[_kind(decision)]}, {decision.reason}: {meaning.sentence}"
     yield ""
     for step, texts in _steps(gateway, sent, explained).items():
-        mark = ">" if step is meaning.step else " "
-        for number, text in enumerate(texts):
+        decides = step is meaning.step
+        told = texts or (["it went no further"] if decides else [])
+        for number, text in enumerate(told):
+            mark = ">" if decides and number == 0 else " "
             yield _visible(f"{mark} {'' if number else step:{_WIDTH}}{text}")
     if explained.use_is_due:
         yield "  A live check also notes this use, which is not done here."
@@ -138,15 +146,15 @@ def _steps(gateway: str, sent: Sent, explained: Explanation) -> dict[Step, list[
     """What is to be said of each step that it came to."""
     from sidecar.reasons import Step
 
-    texts = {
+    return {
         Step.PEER: [f"{sent.peer} asks /check/{gateway}"],
         Step.REQUEST: list(_request_texts(sent, explained.original)),
         Step.RULE: list(_rule_texts(explained)),
         Step.CREDENTIAL: list(_credential_texts(explained)),
         Step.IDENTITY: [_answered_text(each) for each in explained.answers],
-        Step.DEMANDS: [_demand_text(demand) for demand in explained.demands],
+        Step.DEMANDS: list(_demand_texts(explained)),
+        Step.ANSWER: [],
     }
-    return {step: told for step, told in texts.items() if told}
 
 
 def _request_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str]:
@@ -164,13 +172,16 @@ def _request_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str
 
 def _rule_texts(explained: Explanation) -> Iterator[str]:
     yield from (_passed_over_text(each) for each in explained.passed_over)
-    if explained.rule is not None:
+    if explained.original and not explained.rule:
+        yield "no rule selects it"
+    if explained.rule:
         yield f"{explained.rule.name} selects it: {explained.rule.access}"
 
 
 def _passed_over_text(passed_over: PassedOver) -> str:
     configured = ", ".join(passed_over.configured)
-    return f"{passed_over.rule.name} is passed over: {passed_over.selector} {configured}, not {passed_over.actual}"
+    why = f"{passed_over.selector} {configured}, not {passed_over.actual}"
+    return f"{passed_over.rule.name} is passed over: {why}"
 
 
 def _credential_texts(explained: Explanation) -> Iterator[str]:
@@ -182,9 +193,21 @@ def _credential_texts(explained: Explanation) -> Iterator[str]:
 
 
 def _answered_text(answered: Answered) -> str:
-    answer, reason, subject = _said(answered.said)
-    details = ", ".join(detail for detail in (reason, subject, answered.why) if detail)
+    answer, reason, subject, name = _said(answered.said)
+    details = ", ".join(detail for detail in (reason, subject, name, answered.why) if detail)
     return f"{answered.authenticator} says {answer}" + (f": {details}" if details else "")
+
+
+def _demand_texts(explained: Explanation) -> Iterator[str]:
+    """Nothing is demanded of somebody whom nobody knows."""
+    rule = explained.rule
+    if rule is None or rule.access == "public" or not any(_said(each.said)[2] for each in explained.answers):
+        return
+    yield from (_demand_text(demand) for demand in explained.demands)
+    if rule.app:
+        yield f"the app {rule.app} is not disabled"
+    if not explained.demands and not rule.app:
+        yield "none but to be signed in"
 
 
 def _demand_text(demand: Demand) -> str:
