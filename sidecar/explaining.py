@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from sidecar.authentication import Authentication
 from sidecar.errors import SidecarError
 from sidecar.model import (
     UNIX_PEER,
@@ -96,24 +97,10 @@ async def explain(pipeline: Pipeline, gateway: Gateway, metrics: Metrics, sent: 
     notes = _Notes()
     scope = _scope(gateway.question(sent.asked), sent)
     with overheard() as events:
-        watched = replace(pipeline, authentication=_noting(pipeline, notes, events))
+        watched = replace(pipeline, authentication=_noting(pipeline.authentication, notes, events))
         endpoint = CheckEndpoint(_NotingGateway(gateway, notes), watched, pipeline.clock, metrics)
         await endpoint.answer(scope, notes.send)
-    original = notes.original
-    passed_over = tuple(_passed_over(pipeline, original)) if original else ()
-    rule = _selecting(pipeline, original) if original else None
-    verified = next((each.said for each in notes.answers if isinstance(each.said, Verified)), None)
-    return Explanation(
-        original=original,
-        passed_over=passed_over,
-        rule=rule,
-        reads=tuple(_reads(rule, pipeline.cookie.name)) if rule else (),
-        answers=tuple(notes.answers),
-        demands=tuple(_demands(rule, verified.identity)) if rule and verified else (),
-        decision=notes.decisions[-1],
-        response=notes.response(),
-        use_is_due=_use_is_due(pipeline, rule, verified, notes.decisions[-1]),
-    )
+    return _explanation(pipeline, notes)
 
 
 def forwarded_for(client: bytes | None, peer: str, hops: int) -> bytes:
@@ -198,8 +185,7 @@ class _NotingAuthenticator:
         self._notes.answers.append(Answered(self.name, credential, said, why))
 
 
-def _noting(pipeline: Pipeline, notes: _Notes, events: Events) -> Any:
-    authentication = pipeline.authentication
+def _noting(authentication: Authentication, notes: _Notes, events: Events) -> Authentication:
     noting = {
         name: _NotingAuthenticator(name, each, notes, events)
         for name, each in authentication.authenticators.items()
@@ -233,6 +219,23 @@ def _masked(name: bytes, value: bytes) -> bytes:
 
 
 # --- what follows from it ------------------------------------------------------------------------
+
+
+def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
+    original, decision = notes.original, notes.decisions[-1]
+    rule = _selecting(pipeline, original) if original else None
+    verified = next((each.said for each in notes.answers if isinstance(each.said, Verified)), None)
+    return Explanation(
+        original=original,
+        passed_over=tuple(_passed_over(pipeline, original)) if original else (),
+        rule=rule,
+        reads=tuple(_reads(rule, pipeline.cookie.name)) if rule else (),
+        answers=tuple(notes.answers),
+        demands=tuple(_demands(rule, verified.identity)) if rule and verified else (),
+        decision=decision,
+        response=notes.response(),
+        use_is_due=_use_is_due(pipeline, rule, verified, decision),
+    )
 
 
 def _selecting(pipeline: Pipeline, request: OriginalRequest) -> Rule | None:

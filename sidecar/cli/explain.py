@@ -32,11 +32,30 @@ def _gateway(name: str) -> Gateway:
     return GATEWAYS[name]
 
 
-def _sendable(text: str) -> bytes:
+def _carried(text: str) -> bytes:
     """Raises BadParameter for what no request can carry."""
-    if not text or any(character < " " or character == "\x7f" for character in text):
-        raise click.BadParameter("it is empty, or has control characters in it: no request carries that")
+    if any(character < " " or character == "\x7f" for character in text):
+        raise click.BadParameter("it has control characters in it, which no request carries")
     return text.encode("utf-8", "surrogateescape")
+
+
+def _sendable(text: str) -> bytes:
+    """The same of what has to be there. Raises BadParameter."""
+    if not text:
+        raise click.BadParameter("it is empty")
+    return _carried(text)
+
+
+def _peer(text: str) -> str:
+    """Raises BadParameter."""
+    from ipaddress import ip_address
+
+    from sidecar.model import UNIX_PEER
+
+    try:
+        return text if text == UNIX_PEER else str(ip_address(text))
+    except ValueError:
+        raise click.BadParameter(f'{text!r} is no address, and not "{UNIX_PEER}"') from None
 
 
 def _url(text: str) -> bytes:
@@ -58,7 +77,7 @@ def _header(text: str) -> Line:
     if not separator:
         # Without the text: it may be a secret.
         raise click.BadParameter('a header is written "Name: value"')
-    return name.lower().encode("ascii"), _sendable(value.strip())
+    return name.lower().encode("ascii"), _carried(value.strip(" "))
 
 
 def _cookie(text: str) -> Line:
@@ -102,7 +121,9 @@ def _api_key(text: str) -> Line:
     help="Read more such lines from standard input: what is in arguments is seen by others.",
 )
 @click.option("--client-ip", type=_sendable, metavar="ADDRESS", help="The client's; else it is the peer's.")
-@click.option("--peer", metavar="ADDRESS", help='Who asks, or "unix"; else the first of trusted_proxies.')
+@click.option(
+    "--peer", type=_peer, metavar="ADDRESS", help='Who asks, or "unix"; else the first of trusted_proxies.'
+)
 @json_option
 @with_services_reading
 async def explain(
@@ -166,8 +187,8 @@ def _first(trusted_proxies: Sequence[str]) -> str:
 
 
 def _headers_on_stdin() -> list[Line]:
-    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
     try:
-        return [_header(line) for line in text.splitlines() if line]
+        return [_header(line.removesuffix("\r")) for line in lines if line.strip()]
     except click.BadParameter as error:
         raise click.UsageError(f"On standard input: {error.message}") from None

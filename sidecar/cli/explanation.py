@@ -9,7 +9,7 @@ from sidecar.cli.output import Record
 
 if TYPE_CHECKING:
     from sidecar.explaining import Answered, Demand, Explanation, PassedOver, Sent
-    from sidecar.model import Decision, OriginalRequest, Rejected, Verified
+    from sidecar.model import CheckResponse, Decision, OriginalRequest, Rejected, Verified
     from sidecar.reasons import Step
 
 _WIDTH = 12
@@ -23,22 +23,14 @@ def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
     """The whole of it. What a step did not come to is null, or an empty list."""
     from sidecar.reasons import MEANINGS
 
-    decision, response = explained.decision, explained.response
+    decision = explained.decision
     meaning = MEANINGS[decision.reason]
     credential = explained.answers[0].credential if explained.answers else None
     return {
         "gateway": gateway,
         "peer": sent.peer,
         "request": _request(explained.original) if explained.original else None,
-        "passed_over": [
-            {
-                "rule": each.rule.name,
-                "selector": each.selector,
-                "configured": each.configured,
-                "actual": each.actual,
-            }
-            for each in explained.passed_over
-        ],
+        "passed_over": [{**each._asdict(), "rule": each.rule.name} for each in explained.passed_over],
         "rule": explained.rule.name if explained.rule else None,
         "reads": explained.reads,
         "credential": credential.form if credential else None,
@@ -49,11 +41,7 @@ def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
         "step": meaning.step,
         "meaning": meaning.sentence,
         "use_is_due": explained.use_is_due,
-        "response": {
-            "status": response.status,
-            "headers": [[each.decode("latin-1") for each in line] for line in response.headers],
-            "body": response.body.decode("utf-8"),
-        },
+        "response": _response(explained.response),
     }
 
 
@@ -67,6 +55,14 @@ def _request(original: OriginalRequest) -> Record:
         "path": original.path.text,
         "path_if_split": original.path.split,
         "client": str(original.client),
+    }
+
+
+def _response(response: CheckResponse) -> Record:
+    return {
+        "status": response.status,
+        "headers": [[each.decode("latin-1") for each in line] for line in response.headers],
+        "body": response.body.decode("utf-8"),
     }
 
 
@@ -120,6 +116,10 @@ _VERDICTS = {
 
 def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
     """The same, for eyes: `>` marks the step that decides."""
+    return map(_visible, _lines(gateway, sent, explained))
+
+
+def _lines(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
     from sidecar.reasons import MEANINGS
 
     decision, response = explained.decision, explained.response
@@ -131,7 +131,7 @@ def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
         told = texts or (["it went no further"] if decides else [])
         for number, text in enumerate(told):
             mark = ">" if decides and number == 0 else " "
-            yield _visible(f"{mark} {'' if number else step:{_WIDTH}}{text}")
+            yield f"{mark} {'' if number else step:{_WIDTH}}{text}"
     if explained.use_is_due:
         yield "  A live check also notes this use, which is not done here."
     yield ""
@@ -139,7 +139,7 @@ def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
     for name, value in response.headers:
         yield f"{name.decode('latin-1')}: {value.decode('latin-1')}".rstrip()
     yield ""
-    yield response.body.decode("utf-8").rstrip("\n")
+    yield from response.body.decode("utf-8").splitlines()
 
 
 def _steps(gateway: str, sent: Sent, explained: Explanation) -> dict[Step, list[str]]:
@@ -195,19 +195,19 @@ def _credential_texts(explained: Explanation) -> Iterator[str]:
 def _answered_text(answered: Answered) -> str:
     answer, reason, subject, name = _said(answered.said)
     details = ", ".join(detail for detail in (reason, subject, name, answered.why) if detail)
-    return f"{answered.authenticator} says {answer}" + (f": {details}" if details else "")
+    return f"{answered.authenticator}: {answer}" + (f" ({details})" if details else "")
 
 
 def _demand_texts(explained: Explanation) -> Iterator[str]:
     """Nothing is demanded of somebody whom nobody knows."""
     rule = explained.rule
-    if rule is None or rule.access == "public" or not any(_said(each.said)[2] for each in explained.answers):
+    if rule is None or not any(_said(each.said)[2] for each in explained.answers):
         return
     yield from (_demand_text(demand) for demand in explained.demands)
     if rule.app:
-        yield f"the app {rule.app} is not disabled"
+        yield f"the app {rule.app} must not be disabled"
     if not explained.demands and not rule.app:
-        yield "none but to be signed in"
+        yield "none"
 
 
 def _demand_text(demand: Demand) -> str:

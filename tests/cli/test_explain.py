@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,14 +17,14 @@ from typing import Any, ClassVar
 import pytest
 
 from sidecar.app import Application, Services
+from sidecar.cli.explain import explain
 from sidecar.gateways import GATEWAYS
 from sidecar.model import Asked, Reason
 from sidecar.reasons import MEANINGS
-from sidecar.stores import open_store
 from tests.cli.commands import Cli
 from tests.clocks import ManualClock
 from tests.hostile import refused_port
-from tests.running import BROWSER, Answer, Line, Running, metadata
+from tests.running import BROWSER, Answer, Line, Running, broken, metadata
 
 SECRET = "planted-secret"
 CLIENT = "203.0.113.9"
@@ -231,8 +232,8 @@ def test_the_method_counts(scene: Scene, gateway: str, method: str, status: int,
 
 @pytest.mark.parametrize("gateway", GATEWAYS)
 def test_a_gateway_asks_as_the_harness_does(gateway: str) -> None:
-    question = GATEWAYS[gateway].question(Asked(b"PUT", b"http", b"a.example.com", b"/x?y"))
-    asked = metadata(gateway, method=b"PUT", scheme=b"http", host=b"a.example.com", uri=b"/x?y")
+    question = GATEWAYS[gateway].question(Asked(b"PUT", b"wss", b"a.example.com", b"/x?y"))
+    asked = metadata(gateway, method=b"PUT", scheme=b"wss", host=b"a.example.com", uri=b"/x?y")
 
     assert list(question.lines) == asked
     assert question.target == f"/check/{gateway}".encode()
@@ -317,6 +318,15 @@ def test_a_decoded_path_moves_no_cursor(scene: Scene) -> None:
 
     assert "\x1b" not in text
     assert r"path /\x1b[2J" in text
+
+
+def test_a_fault_of_our_own_is_told_as_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.pipeline.presented", broken)
+    args = ("explain", "--gateway", "nginx", "--url", "https://app.example.com/", "--json")
+    result = scene.cli.ok(*args)
+
+    assert json.loads(result.stdout)["reason"] == "internal_error"
+    assert "check_failed" in result.stderr
 
 
 # --- other systems -------------------------------------------------------------------------------
@@ -498,6 +508,7 @@ MISUSES = {
     "a method with a line's end": (["--method", "GET\r\n"], "control characters"),
     "a token with a line's end": (["--bearer", f"{SECRET}\nx"], "control characters"),
     "an empty token": (["--bearer", ""], "empty"),
+    "a peer that is none": (["--peer", "proxy"], "no address"),
     "a cookie without its name": (["--cookie", SECRET], "NAME=VALUE"),
     "a header without a colon": (["--header", SECRET], "Name: value"),
     "a header with a bad name": (["--header", f"a b: {SECRET}"], "Name: value"),
@@ -562,9 +573,28 @@ def test_a_store_of_an_older_release_is_not_upgraded(cli: Cli) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    from sidecar.errors import StoreUnusable
+# --- as documented -------------------------------------------------------------------------------
 
-    with pytest.raises(StoreUnusable):
-        open_store(f"sqlite:///{tmp_path}/none.db", read_only=True)
-    assert not list(tmp_path.glob("*.db"))
+SECTION = (
+    (Path(__file__).parents[2] / "docs/decisions.md").read_text(encoding="utf-8").partition("## Why was")[2]
+)
+
+
+def test_it_prints_what_the_documentation_shows(cli: Cli) -> None:
+    settings, command, printed = re.findall(r"^```\w*\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+    with cli.config.open("a", encoding="utf-8") as file:
+        file.write(settings)
+    cli.ok("users", "add", "ann", "--role", "staff")
+    cookie = cli.json("sessions", "create", "--user", "ann")["cookie"]
+    _, *args = shlex.split(command.replace("$COOKIE", cookie))
+
+    assert cli.ok(*args).stdout == printed
+
+
+def test_the_documentation_names_every_option_and_every_field(scene: Scene) -> None:
+    explained = scene.explain("nginx", "/", scene.line("cookie"))
+    options = {name for each in explain.params for name in each.opts} - {"--config", "--json"}
+
+    prose = re.sub(r"^```.*?^```$", "", SECTION, flags=re.MULTILINE | re.DOTALL)
+
+    assert {f"`{name}`" for name in (*explained, *options)} <= set(re.findall(r"`[^`]+`", prose))
