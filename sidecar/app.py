@@ -119,7 +119,6 @@ class Application:
         self._parts = parts
         listener = _AuthListener(parts)
         self.auth = listener.app()
-        self.pipeline = listener.pipeline
         self._elsewhere = listener.elsewhere
         self.admin: ASGIApp = admin_app(
             parts.metrics.registry,
@@ -158,6 +157,17 @@ class Application:
             signing_keys=signing_keys,
             nonces=nonces,
         )
+
+
+@asynccontextmanager
+async def pipeline_alone(parts: Services) -> AsyncIterator[Pipeline]:
+    """What decides the application's checks, for a process that serves none."""
+    listener = _AuthListener(parts)
+    listener.elsewhere.start()
+    try:
+        yield listener.pipeline
+    finally:
+        await listener.elsewhere.close()
 
 
 class _AuthListener:

@@ -146,7 +146,7 @@ async def explain(
     It is checked as the sidecar would check it, and nothing is changed: no use is noted, no failure counted.
     Where another system has to be asked, it is. The exit status is 0, whatever the decision.
     """
-    from sidecar.app import Application
+    from sidecar.app import pipeline_alone
     from sidecar.explaining import Sent, forwarded_for
     from sidecar.explaining import explain as explained
 
@@ -156,8 +156,8 @@ async def explain(
     piped = _headers_on_stdin() if headers_stdin else []
     forwarded = (b"x-forwarded-for", forwarded_for(client_ip, asking, server.client_ip_hops))
     sent = Sent(asking, _asked(method, url), [*given, *headers, *piped, forwarded])
-    async with Application(services) as application:
-        explanation = await explained(application.pipeline, gateway, services.metrics, sent)
+    async with pipeline_alone(services) as pipeline:
+        explanation = await explained(pipeline, gateway, services.metrics, sent)
     if as_json:
         print_one(record_of(gateway.name, sent, explanation), as_json=True)
     else:
