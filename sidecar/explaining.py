@@ -169,15 +169,17 @@ class _NotingAuthenticator:
 
     async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate."""
-        heard = len(self._events)
         try:
             said = await self._authenticator.authenticate(credential, client)
         except SidecarError as error:
-            self._note(credential, error, str(error))
+            self._note(credential, error, "; ".join([str(error), *self._heard("error")]))
             raise
-        told = [str(event["why"]) for event in self._events[heard:] if "why" in event]
-        self._note(credential, said, "; ".join(told))
+        self._note(credential, said, "; ".join(self._heard("why")))
         return said
+
+    def _heard(self, what: str) -> list[str]:
+        events = [event for event in self._events if event.get("authenticator") == self.name]
+        return [str(event[what]) for event in events if what in event]
 
     def _note(
         self, credential: Credential, said: Verified | Rejected | SidecarError | None, why: str

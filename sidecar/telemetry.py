@@ -309,12 +309,12 @@ def _add_request_id(
 
 @contextmanager
 def overheard() -> Iterator[list[structlog.typing.EventDict]]:
-    """What the parts log meanwhile, from debug up. What is below a warning goes nowhere else."""
+    """What the parts log meanwhile, from debug up. Of it, only faults of our own go where they always go."""
     events: list[structlog.typing.EventDict] = []
 
-    def note(_logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def note(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         events.append(dict(event))
-        if method in {"debug", "info"}:
+        if "exc_info" not in event:
             raise structlog.DropEvent
         return event
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jwt
 import pytest
 
 from sidecar.app import Application, Services
@@ -423,8 +425,6 @@ audience = ["us"]
 algorithms = ["HS256"]
 secret = "{SECRET * 3}"
 """)
-    import jwt
-
     token = jwt.encode({"iss": "https://idp.example.com", "aud": "them", "exp": 2**33}, SECRET * 3)
     explained = scene.explain("nginx", "/", [(b"authorization", f"Bearer {token}".encode())])
 
@@ -436,6 +436,29 @@ secret = "{SECRET * 3}"
         "username": None,
         "why": "it is not for us: its aud is another",
     }
+
+
+def test_why_an_issuers_keys_are_not_there_is_told(scene: Scene) -> None:
+    token = jwt.encode({"iss": "https://idp.example.com", "aud": "us", "sub": "u", "exp": 2**33}, SECRET * 3)
+    with refused_port() as port:
+        with scene.cli.config.open("a", encoding="utf-8") as settings:
+            settings.write(f"""
+[authenticators.idp]
+type = "jwt"
+issuer = "https://idp.example.com"
+audience = ["us"]
+algorithms = ["ES256", "RS256"]
+jwks_url = "http://127.0.0.1:{port}/keys"
+""")
+        header = {"alg": "ES256", "kid": "1"}
+        parts = [
+            base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode(),
+            *token.split(".")[1:],
+        ]
+        explained = scene.explain("nginx", "/", [(b"authorization", f"Bearer {'.'.join(parts)}".encode())])
+
+    why = explained["authenticators"][0]["why"]
+    assert why.startswith("idp: its keys could not be fetched; idp: ")
 
 
 # --- who asks, and for whom ----------------------------------------------------------------------
