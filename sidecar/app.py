@@ -46,7 +46,7 @@ from sidecar.stores import open_store
 from sidecar.telemetry import Metrics
 from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies
-from sidecar.usage import UsageRecorder
+from sidecar.usage import UnwrittenUses, UsageRecorder
 from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
 from sidecar.web.check import CheckEndpoint
@@ -79,26 +79,33 @@ class Services:
     keys: KeyRing
     sessions: Sessions
     passwords: Passwords
+    usage: UsageRecorder
 
 
 @asynccontextmanager
 async def services(
-    settings: Settings, clock: Clock | None = None, passwords: Passwords | None = None
+    settings: Settings,
+    clock: Clock | None = None,
+    passwords: Passwords | None = None,
+    *,
+    read_only: bool = False,
 ) -> AsyncIterator[Services]:
     """Opens the store and makes what works on it; who signs tokens starts the keys.
 
+    With `read_only` nothing is ever written, and uses are not noted.
     Raises StoreUnusable, StoreUnavailable.
     """
     clock = clock or SystemClock()
     passwords = passwords or Passwords()
     metrics = Metrics()
     backend = urlsplit(settings.store.url).scheme
-    store = open_store(settings.store.url, observe=metrics.store_observer(backend))
+    store = open_store(settings.store.url, read_only=read_only, observe=metrics.store_observer(backend))
     try:
         revocations = Revocations(store.changes, clock)
         keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
-        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords)
+        usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
+        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage)
     finally:
         passwords.close()
         await store.close()
@@ -152,6 +159,17 @@ class Application:
         )
 
 
+@asynccontextmanager
+async def pipeline_alone(parts: Services) -> AsyncIterator[Pipeline]:
+    """What decides the application's checks, for a process that serves none."""
+    listener = _AuthListener(parts)
+    listener.elsewhere.start()
+    try:
+        yield listener.pipeline
+    finally:
+        await listener.elsewhere.close()
+
+
 class _AuthListener:
     """The parts behind the auth listener, each made once from those before it."""
 
@@ -160,7 +178,7 @@ class _AuthListener:
         self._parts = parts
         self.limits = RequestLimits(settings.limits, clock, metrics)
         self.traffic = TrafficGuard(settings.traffic_guard)
-        self.usage = UsageRecorder(store, settings.session.touch_interval)
+        self.usage = parts.usage
         self.cookie = SessionCookie(settings.session)
         self.virola_cookie = Cookie(VIROLA_COOKIE, settings.session)
         self.trusted = TrustedProxies(settings.server.trusted_proxies)
@@ -192,13 +210,13 @@ class _AuthListener:
         )
         self.visits = self._visits()
         self.dialects = self._enabled_dialects()
+        self.pipeline = self._pipeline()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
-        pipeline = self._pipeline()
         checks = {
-            f"/check/{name}": CheckEndpoint(gateway, pipeline, self._parts.clock, metrics)
+            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
         documented = DocumentedChecks(self.dialects, self._admission(), metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 
 from sidecar.caching import IdentityCache, Known
 from sidecar.errors import IssuerUnavailable, UpstreamThrottled, UpstreamUnavailable
@@ -12,29 +13,23 @@ from sidecar.ports import Authenticator
 from sidecar.revocation import Revocations
 
 
+@dataclass(frozen=True, slots=True)
 class Authentication:
     """Asks the authenticators that take a credential's form, in their order, and remembers what they say.
 
     What is `remembered` is there without waiting: look at it first.
     """
 
-    def __init__(
-        self,
-        authenticators: Mapping[str, Authenticator],
-        cache: IdentityCache,
-        revocations: Revocations,
-        identity_headers: IdentityHeaders,
-    ) -> None:
-        self._authenticators = authenticators
-        self._cache = cache
-        self._revocations = revocations
-        self._identity_headers = identity_headers
+    authenticators: Mapping[str, Authenticator]
+    cache: IdentityCache
+    revocations: Revocations
+    identity_headers: IdentityHeaders
 
     def remembered(
         self, credential: Credential, among: Container[str], now: float
     ) -> Known | Rejected | None:
         """What one of the authenticators `among` these names said, where that is still true."""
-        return self._cache.get(credential, among, now)
+        return self.cache.get(credential, among, now)
 
     async def identify(
         self, credential: Credential, among: Container[str], client: IPAddress, now: float
@@ -46,10 +41,10 @@ class Authentication:
         to nobody else. Raises what Authenticator.authenticate raises.
         """
         outage: UpstreamUnavailable | UpstreamThrottled | None = None
-        for name, authenticator in self._authenticators.items():
+        for name, authenticator in self.authenticators.items():
             if name not in among or credential.form not in authenticator.forms:
                 continue
-            generation = self._revocations.generation
+            generation = self.revocations.generation
             try:
                 answer = await authenticator.authenticate(credential, client)
             except IssuerUnavailable:
@@ -58,8 +53,8 @@ class Authentication:
                 outage = outage or error
                 continue
             if isinstance(answer, Verified):
-                known = Known(answer, self._identity_headers.render(answer.identity))
-                self._cache.put(name, credential, known, now, generation)
+                known = Known(answer, self.identity_headers.render(answer.identity))
+                self.cache.put(name, credential, known, now, generation)
                 return known
             if answer is not None:
                 return answer

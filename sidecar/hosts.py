@@ -104,6 +104,10 @@ class HostPattern:
             ) from None
         return cls(name, below, port)
 
+    def __str__(self) -> str:
+        port = "" if self.port is None else f":{self.port}"
+        return f"{'*.' if self.below else ''}{self.name}{port}"
+
     def matches(self, host: Host) -> bool:
         """Whether the host, in its normal form, is one of these."""
         if self.port is not None and self.port != host.port:

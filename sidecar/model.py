@@ -159,6 +159,24 @@ class RequestPath(NamedTuple):
     split: str | None = None
 
 
+class Asked(NamedTuple):
+    """What a client asks a proxy for, byte for byte. `target` is what it puts into the request line."""
+
+    method: bytes
+    scheme: bytes
+    host: bytes
+    target: bytes
+
+
+class Question(NamedTuple):
+    """A check, as a proxy asks it: the request line, Host, and the header lines that say what was asked."""
+
+    target: bytes
+    lines: HeaderLines
+    method: bytes = b"GET"
+    host: bytes = b"sidecar"
+
+
 class OriginalRequest(NamedTuple):
     """What the client asked the proxy for. `url` is the address as the client would repeat it."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sidecar.model import (
+    Asked,
     CheckRequest,
     CheckResponse,
     Credential,
@@ -13,6 +14,7 @@ from sidecar.model import (
     Form,
     IPAddress,
     OriginalRequest,
+    Question,
     Rejected,
     Verified,
 )
@@ -44,6 +46,9 @@ class Gateway(Protocol):
     """One proxy's way to ask, and the answers that it understands."""
 
     name: str
+
+    def question(self, asked: Asked) -> Question:
+        """How this proxy asks about a client's request; `parse` reads it back."""
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """The proxied request. Raises RequestRefused where it can be read in no way or in two."""
