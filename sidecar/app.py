@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from sidecar.apps import DisabledApps
+from sidecar.assertions import AssertionReader, Assertions
 from sidecar.authentication import Authentication
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
@@ -21,6 +22,7 @@ from sidecar.checks.authing import Authing
 from sidecar.checks.cargo_extra import CargoExtra
 from sidecar.checks.compass import Compass
 from sidecar.checks.dialect import Dialect
+from sidecar.checks.oauth import OAuth
 from sidecar.checks.pulse import Pulse
 from sidecar.checks.virola import COOKIE as VIROLA_COOKIE
 from sidecar.checks.virola import Virola
@@ -96,7 +98,8 @@ async def services(
     store = open_store(settings.store.url, observe=metrics.store_observer(backend))
     try:
         revocations = Revocations(store.changes, clock)
-        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
+        lifetime = settings.identity_assertion.lifetime
+        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords)
     finally:
@@ -178,6 +181,7 @@ class _AuthListener:
             clock=clock,
             idle_timeout=settings.session.idle_timeout,
         )
+        self.by_api_key = ApiKeyAuthenticator(store.api_keys, self.users, clock)
         own = self._own_authenticators()
         self.elsewhere = Elsewhere(
             settings.authenticators.external, own, parts.keys.claims_to_be_ours, clock, metrics
@@ -191,6 +195,7 @@ class _AuthListener:
             self.identity_headers,
         )
         self.visits = self._visits()
+        self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, clock)
         self.dialects = self._enabled_dialects()
 
     def app(self) -> Entrance:
@@ -201,7 +206,7 @@ class _AuthListener:
             f"/check/{name}": CheckEndpoint(gateway, pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
-        documented = DocumentedChecks(self.dialects, self._admission(), metrics)
+        documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
@@ -216,7 +221,7 @@ class _AuthListener:
         parts, settings = self._parts, self._parts.settings.authenticators
         built: list[Authenticator] = [
             self.by_session,
-            ApiKeyAuthenticator(parts.store.api_keys, self.users, parts.clock),
+            self.by_api_key,
             BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
         ]
         enabled = settings.enabled()
@@ -234,10 +239,9 @@ class _AuthListener:
         if checks.virola.enabled:
             dialects.append(Virola(self.visits, self.virola_cookie))
         if checks.authing.enabled:
-            clients = ManagementClients(parts.store, parts.keys, self.limits, self.usage, parts.clock)
             dialects.append(
                 Authing(
-                    clients,
+                    self.clients,
                     parts.store,
                     self.usage,
                     parts.clock,
@@ -247,6 +251,11 @@ class _AuthListener:
                 )
             )
         return dialects
+
+    def _oauth(self) -> OAuth:
+        parts = self._parts
+        assertions = AssertionReader(parts.keys, self.by_session, self.by_api_key, self.users)
+        return OAuth(self.visits, self.clients, assertions, parts.settings.tokens)
 
     def _visits(self) -> Visits:
         parts = self._parts
@@ -268,6 +277,7 @@ class _AuthListener:
 
     def _pipeline(self) -> Pipeline:
         parts, settings = self._parts, self._parts.settings
+        assertions = self._assertions()
         return Pipeline(
             trusted=self.trusted,
             client_ip_hops=settings.server.client_ip_hops,
@@ -277,10 +287,17 @@ class _AuthListener:
             revocations=parts.revocations,
             usage=self.usage,
             clock=parts.clock,
-            identity_headers=self.identity_headers,
+            assertions=assertions,
+            anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),
             redirects=self.redirects,
             cookie=self.cookie,
         )
+
+    def _assertions(self) -> Assertions | None:
+        parts, settings = self._parts, self._parts.settings.identity_assertion
+        if not settings.enabled:
+            return None
+        return Assertions(settings.header, parts.keys, parts.revocations, parts.metrics)
 
     def _admission(self) -> Admission:
         settings = self._parts.settings

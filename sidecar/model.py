@@ -215,6 +215,7 @@ class Identity(NamedTuple):
     accounts: tuple[Account, ...] = ()
     scopes: tuple[str, ...] = ()
     session_id: str = ""
+    key_id: str = ""
     issuer: str = ""
     number: int | None = None
     expires_at: float = inf
@@ -247,6 +248,7 @@ class Identity(NamedTuple):
         *,
         scopes: tuple[str, ...] = (),
         session_id: str = "",
+        key_id: str = "",
         expires_at: float = inf,
     ) -> Identity:
         """A local user: the subject is the user's id in decimal."""
@@ -262,6 +264,7 @@ class Identity(NamedTuple):
             accounts=user.accounts,
             scopes=scopes,
             session_id=session_id,
+            key_id=key_id,
             expires_at=expires_at,
         )
 
