@@ -176,7 +176,7 @@ class KeyRing:
     async def verify(self, token: bytes, kind: str) -> dict[str, Any]:
         """The claims of a token of this `typ` that we signed for this purpose and that is in force.
 
-        Of a kind whose tokens are each for somebody else, `aud` is the caller's to judge. Raises InvalidToken.
+        Of a kind whose tokens are each for somebody else, the caller judges `aud`. Raises InvalidToken.
         What PyJWT would let pass is refused before it is asked: padding, duplicate members in the header,
         another `typ`, and (in older versions) `crit`.
         """

@@ -433,7 +433,7 @@ class IdentityAssertion(Section):
 
     enabled: bool = Field(
         default=False,
-        description="On every 2xx answer, empty where nobody is signed in. /.well-known/jwks.json has the keys.",
+        description="On every 2xx answer, empty where nobody is signed in. Keys: /.well-known/jwks.json.",
     )
     header: Annotated[str, AfterValidator(_carrying_header)] = Field(
         "X-Auth-Assertion", description="The gateway has to pass this header on as well."
