@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 
-from demo.stack import ROOT
+from demo.stack import ROOT, wait_for
 from tests.e2e.harness import Answer, Installation, Lines, Sidecar, ask, head
 
 TEXT = (ROOT / "docs/identity.md").read_text(encoding="utf-8")
@@ -85,8 +85,16 @@ def test_what_proves_nothing_is_refused_as_shown(protected: Protected) -> None:
             who_asks(forged)
 
 
-def test_the_keys_of_a_rotation_are_found(protected: Protected) -> None:
-    who_asks = protected.run(VERIFYING)["who_asks"]
-    assert who_asks(protected.checked().one("X-Auth-Assertion"))["sub"] == "1"
+def test_around_a_rotation_the_published_keys_verify_old_and_new(protected: Protected) -> None:
+    old = protected.checked().one("X-Auth-Assertion")
     protected.installation.cli("keys", "rotate")
-    assert who_asks(protected.checked().one("X-Auth-Assertion"))["sub"] == "1"
+
+    def new() -> str:
+        return protected.checked().one("X-Auth-Assertion")
+
+    def is_signed_by_another() -> bool:
+        return jwt.get_unverified_header(new())["kid"] != jwt.get_unverified_header(old)["kid"]
+
+    wait_for(is_signed_by_another, protected.sidecar.process, protected.sidecar.log)
+    who_asks = protected.run(VERIFYING)["who_asks"]
+    assert [who_asks(each)["sub"] for each in (old, new())] == ["1", "1"]
