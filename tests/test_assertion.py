@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Unpack
 
 import jwt
@@ -12,7 +13,9 @@ import pytest
 
 from sidecar.identity_headers import LIMIT
 from sidecar.records import Account, User, UserChange
+from tests import issuer
 from tests.conftest import Start
+from tests.issuer import jwk, jwks
 from tests.running import GATEWAYS, Line, Original, Running, bearer
 
 HEADER = "X-Auth-Assertion"
@@ -273,6 +276,22 @@ async def test_nobody_ever_gets_anothers(on: Running) -> None:
         seen.append(got)
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == len(asking)
+
+
+async def test_it_says_what_this_very_token_of_another_issuer_says(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(jwk("ES256", "k1")))
+    corp = {"type": "jwt", "issuer": issuer.ISSUER, "audience": "app", "algorithms": ["ES256"]}
+    async with start({**ON, "authenticators": {"corp": {**corp, "jwks_file": str(file)}}}) as sidecar:
+        ends_at = int(sidecar.clock.now()) + 3600
+        tokens = {
+            role: issuer.token({"alg": "ES256", "kid": "k1"}, issuer.claims(exp=ends_at, roles=[role]))
+            for role in ("admin", "staff")
+        }
+        for role in ("admin", "staff", "admin"):
+            claims = await verified(sidecar, await asserted(sidecar, bearer(tokens[role])))
+            assert (claims["sub"], claims["roles"], claims["method"]) == ("alice", [role], "jwt:corp")
+            assert claims.keys().isdisjoint({"user_id", "sid", "key_id"})
 
 
 async def test_one_for_another_host_does_not_verify(on: Running) -> None:
