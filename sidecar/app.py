@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from sidecar.apps import DisabledApps
+from sidecar.assertions import AssertionReader, Assertions
 from sidecar.authentication import Authentication
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
@@ -21,6 +22,7 @@ from sidecar.checks.authing import Authing
 from sidecar.checks.cargo_extra import CargoExtra
 from sidecar.checks.compass import Compass
 from sidecar.checks.dialect import Dialect
+from sidecar.checks.oauth import OAuth
 from sidecar.checks.pulse import Pulse
 from sidecar.checks.virola import COOKIE as VIROLA_COOKIE
 from sidecar.checks.virola import Virola
@@ -102,7 +104,8 @@ async def services(
     store = open_store(settings.store.url, read_only=read_only, observe=metrics.store_observer(backend))
     try:
         revocations = Revocations(store.changes, clock)
-        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
+        lifetime = settings.identity_assertion.lifetime
+        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
         yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage)
@@ -196,6 +199,7 @@ class _AuthListener:
             clock=clock,
             idle_timeout=settings.session.idle_timeout,
         )
+        self.by_api_key = ApiKeyAuthenticator(store.api_keys, self.users, clock)
         own = self._own_authenticators()
         self.elsewhere = Elsewhere(
             settings.authenticators.external, own, parts.keys.claims_to_be_ours, clock, metrics
@@ -209,6 +213,7 @@ class _AuthListener:
             self.identity_headers,
         )
         self.visits = self._visits()
+        self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
 
@@ -219,7 +224,7 @@ class _AuthListener:
             f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
-        documented = DocumentedChecks(self.dialects, self._admission(), metrics)
+        documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
@@ -234,7 +239,7 @@ class _AuthListener:
         parts, settings = self._parts, self._parts.settings.authenticators
         built: list[Authenticator] = [
             self.by_session,
-            ApiKeyAuthenticator(parts.store.api_keys, self.users, parts.clock),
+            self.by_api_key,
             BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
         ]
         enabled = settings.enabled()
@@ -252,10 +257,9 @@ class _AuthListener:
         if checks.virola.enabled:
             dialects.append(Virola(self.visits, self.virola_cookie))
         if checks.authing.enabled:
-            clients = ManagementClients(parts.store, parts.keys, self.limits, self.usage, parts.clock)
             dialects.append(
                 Authing(
-                    clients,
+                    self.clients,
                     parts.store,
                     self.usage,
                     parts.clock,
@@ -265,6 +269,11 @@ class _AuthListener:
                 )
             )
         return dialects
+
+    def _oauth(self) -> OAuth:
+        parts = self._parts
+        assertions = AssertionReader(parts.keys, self.by_session, self.by_api_key, self.users)
+        return OAuth(self.visits, self.clients, assertions, parts.settings.tokens)
 
     def _visits(self) -> Visits:
         parts = self._parts
@@ -286,6 +295,7 @@ class _AuthListener:
 
     def _pipeline(self) -> Pipeline:
         parts, settings = self._parts, self._parts.settings
+        assertions = self._assertions()
         return Pipeline(
             trusted=self.trusted,
             client_ip_hops=settings.server.client_ip_hops,
@@ -295,10 +305,17 @@ class _AuthListener:
             revocations=parts.revocations,
             usage=self.usage,
             clock=parts.clock,
-            identity_headers=self.identity_headers,
+            assertions=assertions,
+            anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),
             redirects=self.redirects,
             cookie=self.cookie,
         )
+
+    def _assertions(self) -> Assertions | None:
+        parts, settings = self._parts, self._parts.settings.identity_assertion
+        if not settings.enabled:
+            return None
+        return Assertions(settings.header, parts.keys, parts.revocations, parts.metrics)
 
     def _admission(self) -> Admission:
         settings = self._parts.settings

@@ -49,8 +49,12 @@ def origin_of(url: str) -> str:
     """
     parts = urlsplit(url)
     host = read_host(parts.netloc.encode("ascii"), parts.scheme)
-    port = "" if host.port == DEFAULT_PORTS[parts.scheme] else f":{host.port}"
-    return f"{parts.scheme}://{host.name}{port}"
+    return f"{parts.scheme}://{authority_of(host, parts.scheme)}"
+
+
+def authority_of(host: Host, scheme: str) -> str:
+    """The host as browsers write it in an origin: without the scheme's default port."""
+    return host.name if host.port == DEFAULT_PORTS[scheme] else f"{host.name}:{host.port}"
 
 
 def _split(authority: str) -> tuple[str, int | None]:

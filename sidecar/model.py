@@ -233,6 +233,7 @@ class Identity(NamedTuple):
     accounts: tuple[Account, ...] = ()
     scopes: tuple[str, ...] = ()
     session_id: str = ""
+    key_id: str = ""
     issuer: str = ""
     number: int | None = None
     expires_at: float = inf
@@ -265,6 +266,7 @@ class Identity(NamedTuple):
         *,
         scopes: tuple[str, ...] = (),
         session_id: str = "",
+        key_id: str = "",
         expires_at: float = inf,
     ) -> Identity:
         """A local user: the subject is the user's id in decimal."""
@@ -280,6 +282,7 @@ class Identity(NamedTuple):
             accounts=user.accounts,
             scopes=scopes,
             session_id=session_id,
+            key_id=key_id,
             expires_at=expires_at,
         )
 

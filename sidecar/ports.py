@@ -79,6 +79,13 @@ class CookieReader(Protocol):
         """Raises StoreUnavailable."""
 
 
+class ById(Protocol):
+    """Says whose credential has this id, which opens nothing itself."""
+
+    async def by_id(self, credential_id: str) -> Verified | Rejected:
+        """Raises StoreUnavailable."""
+
+
 # --- stores --------------------------------------------------------------------------------------
 #
 # Every method may raise StoreUnavailable. What changes a user, a role, an app or a key, or ends a

@@ -122,7 +122,7 @@ class Authing(Dialect):
 
     async def _token(self, question: Question) -> Answer:
         given = question.read(AccessKeyCredentials)
-        key = await self._clients.by_secret(given.access_key_id, given.access_key_secret, question.client)
+        key = await self._clients.sign_in(given.access_key_id, given.access_key_secret, question.client)
         if key is None:
             raise QuestionRefused(401, "The access key is not valid", reason="wrong_access_key")
         token = await self._clients.token(key, {"scoped_userpool_id": _POOL})
