@@ -36,16 +36,19 @@ class _Entry(NamedTuple):
 
 
 class Assertions:
-    """Signs one for each identity and protected host, and repeats it for half of its life."""
+    """Signs one for each identity and protected host, and repeats it for half of its life.
+
+    `header` is the name of the header that it is in.
+    """
 
     def __init__(self, header: str, keys: KeyRing, revocations: Revocations, metrics: Metrics) -> None:
-        self._name = header.encode("ascii")
+        self.header = header.encode("ascii")
         self._keys = keys
         self._revocations = revocations
         self._entries: Counted[_Key, _Entry] = Counted(
             "assertion", MOST_BYTES, metrics, size_of=lambda entry: entry.size
         )
-        self.anonymous: HeaderLines = ((self._name, b""),)
+        self.anonymous: HeaderLines = ((self.header, b""),)
 
     async def beside(
         self, headers: HeaderLines, identity: Identity, original: OriginalRequest, now: float
@@ -75,7 +78,7 @@ class Assertions:
         token = await self._keys.sign(
             ASSERTION, identity_claims(identity), not_after=identity.expires_at, audience=audience
         )
-        lines = (*headers, (self._name, token.text.encode("ascii")))
+        lines = (*headers, (self.header, token.text.encode("ascii")))
         if not fit(lines):
             return None
         renewed_from = (token.issued_at + token.expires_at) / 2

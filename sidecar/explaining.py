@@ -77,8 +77,8 @@ class Explanation:
     """One check, step by step. What a step did not come to is empty.
 
     `rule` is the one that selects the request, and `reads` are the credentials that it reads. `response` is
-    what a live check answers, with `***` for the values of cookies that it sets; `use_is_due` says that it
-    also notes the use.
+    what a live check answers, with `***` for the values of cookies that it sets and for an identity assertion;
+    `use_is_due` says that it also notes the use.
     """
 
     original: OriginalRequest | None
@@ -126,10 +126,10 @@ class _Notes:
         """An ASGI application's way to answer."""
         self.messages.append(message)
 
-    def response(self) -> CheckResponse:
-        """What was sent, without the secrets."""
+    def response(self, assertion: bytes) -> CheckResponse:
+        """What was sent, without the secrets; `assertion` is the header that one is in."""
         start, body = self.messages
-        lines = tuple((name, _masked(name, value)) for name, value in start["headers"])
+        lines = tuple((name, _masked(name, value, assertion)) for name, value in start["headers"])
         return CheckResponse(start["status"], lines, body["body"])
 
 
@@ -213,7 +213,9 @@ def _scope(question: Question, sent: Sent) -> dict[str, Any]:
     }
 
 
-def _masked(name: bytes, value: bytes) -> bytes:
+def _masked(name: bytes, value: bytes, assertion: bytes) -> bytes:
+    if name == assertion and value:
+        return b"***"
     if name.lower() != b"set-cookie":
         return value
     cookie, separator, attributes = value.partition(b";")
@@ -235,7 +237,7 @@ def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
         answers=tuple(notes.answers),
         demands=tuple(_demands(rule, verified.identity)) if rule and verified else (),
         decision=decision,
-        response=notes.response(),
+        response=notes.response(pipeline.assertions.header if pipeline.assertions else b""),
         use_is_due=_use_is_due(pipeline, rule, verified, decision),
     )
 

@@ -621,3 +621,11 @@ def test_the_documentation_names_every_option_and_every_field(scene: Scene) -> N
     prose = re.sub(r"^```.*?^```$", "", SECTION, flags=re.MULTILINE | re.DOTALL)
 
     assert {f"`{name}`" for name in (*explained, *options)} <= set(re.findall(r"`[^`]+`", prose))
+
+
+def test_an_assertion_is_a_credential(scene: Scene) -> None:
+    with scene.cli.config.open("a", encoding="utf-8") as settings:
+        settings.write("[identity_assertion]\nenabled = true\n")
+    explained = scene.explain("nginx", "/", scene.line("cookie"))
+    assert ["X-Auth-Assertion", "***"] in explained["response"]["headers"]
+    assert scene.live("nginx", "/", scene.line("cookie")).one("X-Auth-Assertion").count(".") == 2
