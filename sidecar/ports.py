@@ -44,6 +44,8 @@ class Gateway(Protocol):
     """One proxy's way to ask, and the answers that it understands."""
 
     name: str
+    takes_targets: bool
+    """Whether what was asked for stands behind the endpoint's own path, in the same line."""
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """The proxied request. Raises RequestRefused where it can be read in no way or in two."""

@@ -21,6 +21,7 @@ class Nginx:
     """Reads X-Original-URL (absolute) and X-Original-Method."""
 
     name = "nginx"
+    takes_targets = False
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """See Gateway.parse."""
