@@ -2,8 +2,11 @@
 -- what it does allow it marks with the variable txn.sidecar_allows. `http-response lua.sidecar_cookies` hands the
 -- client the cookies that came with that.
 
-local CHECK = "http://127.0.0.1:9000/check/haproxy"
-local TIMEOUT = 5000 -- milliseconds without a word from Sidecar
+local CHECK = {
+    url = "http://sidecar/check/haproxy", -- `sidecar` is looked up nowhere:
+    dst = "abns@sidecar-checks", -- `listen checks` in haproxy.cfg
+    timeout = 10000, -- milliseconds; more than `timeout server` there, which decides
+}
 
 -- What a check reads of the client's, and no more.
 local READ = {
@@ -31,7 +34,7 @@ local function question(txn)
     for _, name in ipairs(READ) do
         asked[name] = sent[name]
     end
-    return asked
+    return { url = CHECK.url, dst = CHECK.dst, timeout = CHECK.timeout, headers = asked }
 end
 
 local function relay(txn, answer)
@@ -47,7 +50,7 @@ local function relay(txn, answer)
 end
 
 core.register_action("sidecar", { "http-req" }, function(txn)
-    local answer = core.httpclient():get({ url = CHECK, headers = question(txn), timeout = TIMEOUT })
+    local answer = core.httpclient():get(question(txn))
     if answer.status ~= 200 then
         relay(txn, answer)
         return

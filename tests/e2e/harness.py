@@ -167,6 +167,7 @@ class RecordingApp(PageApp):
 
 class _RecordingPage(Page):
     server: RecordingApp
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         """The page; a WebSocket to whoever asks for one."""

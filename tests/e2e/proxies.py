@@ -179,14 +179,12 @@ def _for_caddy(place: Place) -> Changes:
 
 
 def _for_haproxy(place: Place) -> Changes:
+    checks = {"abns@sidecar-checks": f"abns@sidecar-checks-{place.port}"}
     here = {
         "bind :8080": f"bind 127.0.0.1:{place.port}",
         "/etc/haproxy/sidecar.lua": f"{place.directory}/sidecar.lua",
     }
-    return {
-        "haproxy.cfg": {**here, **place.addresses},
-        "sidecar.lua": {"127.0.0.1:9000": place.sidecar},
-    }
+    return {"haproxy.cfg": {**here, **checks, **place.addresses}, "sidecar.lua": checks}
 
 
 def _for_envoy(place: Place) -> Changes:
