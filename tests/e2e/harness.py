@@ -22,7 +22,6 @@ from demo.stack import (
     adapted,
     free_port,
     nginx_command,
-    nginx_settings,
     running,
     sidecar_command,
     sidecar_environment,

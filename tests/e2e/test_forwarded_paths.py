@@ -17,7 +17,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from sidecar.paths import read_path
-from tests.e2e.harness import BROWSER, Answer, Installation, Lines, RecordingApp, Session, Stack, head, read_answer
+from tests.e2e.harness import (
+    BROWSER,
+    Answer,
+    Installation,
+    Lines,
+    RecordingApp,
+    Session,
+    Stack,
+    head,
+    read_answer,
+)
 from tests.e2e.proxies import PROXIES, Proxy
 
 TARGETS = 1000
@@ -29,11 +39,59 @@ NASTY = [
     *("/", "//", "/./", "/../", "/..", "/.", ".", "..", "...", "/.../"),
     *("%2e", "%2E%2e", ".%2e", "%2F", "%2f", "%5C", "%5c", "\\", "%252e", "%252F", "%25", "%"),
     *(";", ";x=1", "/..;/", "%3B", "%3b", "%00", "%0a", "%0d%0a", "%09", "%7f", "%80", "%c0%af", "%c3%a9"),
-    *("%u002e", "%ff", "\xff", "\xc0\xaf", "\x01", "#", "#/../admin", "%23", "?", "%3F", "?a=/../b", "??", "&"),
-    *("*", "+", "~", ":", "@", "!", "'", "(", ")", ",", "=", "|", "^", "`", '"', "<", ">", "{", "}", "[", "]"),
+    *(
+        "%u002e",
+        "%ff",
+        "\xff",
+        "\xc0\xaf",
+        "\x01",
+        "#",
+        "#/../admin",
+        "%23",
+        "?",
+        "%3F",
+        "?a=/../b",
+        "??",
+        "&",
+    ),
+    *(
+        "*",
+        "+",
+        "~",
+        ":",
+        "@",
+        "!",
+        "'",
+        "(",
+        ")",
+        ",",
+        "=",
+        "|",
+        "^",
+        "`",
+        '"',
+        "<",
+        ">",
+        "{",
+        "}",
+        "[",
+        "]",
+    ),
     *("admin", "open", "%6fpen", "OPEN", "a", "b.c", "%61", "_sidecar/login", "check"),
 ]
-STARTS = ["/open/", "/open/", "/open/", "/open", "/", "//open/", "/./open/", "/x/../open/", "/admin/", "", "open/"]
+STARTS = [
+    "/open/",
+    "/open/",
+    "/open/",
+    "/open",
+    "/",
+    "//open/",
+    "/./open/",
+    "/x/../open/",
+    "/admin/",
+    "",
+    "open/",
+]
 AUTHORITIES = ["http://localhost", "http://evil.example", "https://localhost", "http:", "//localhost"]
 
 

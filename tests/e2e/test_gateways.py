@@ -1,4 +1,4 @@
-"""What every gateway has to hold: a client, the real proxy with its example's files, the sidecar, an application.
+"""What every gateway holds: a client, the real proxy with its example's files, the sidecar, the application.
 
 What is particular to one of them is in a file of its own.
 """
