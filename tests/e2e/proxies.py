@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -45,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Site:
-    """What the example serves: the site's host, and where its sign-in pages are, both as a browser knows them."""
+    """What the example serves, as a browser knows it: the site's host, and where its sign-in pages are."""
 
     host: str
     pages: str
@@ -96,7 +97,7 @@ class Proxy:
         listen: str = "",
         **settings: str,
     ) -> Iterator[Stack]:
-        """It, the sidecar with the store of `installation`, and the application, as the example is shipped."""
+        """It, the sidecar over the store of `installation`, and the application, as the example has them."""
         port = free_port()
         site = self.site(port)
         at_example = replace(installation, config=EXAMPLES / self.name / "sidecar.toml")
@@ -116,11 +117,9 @@ class Proxy:
 
 def _serves(stack: Stack, site: Site) -> bool:
     """Whether the sign-in page is there; before that, some accept and have nothing to say yet."""
-    scheme, _, rest = site.pages.partition("://")
-    host, _, path = rest.partition("/")
-    target = f"/{path}/login" if path else "/login"
+    pages = urlsplit(site.pages)
     try:
-        return stack.send(head("GET", target, host, BROWSER)).status == 200
+        return stack.send(head("GET", f"{pages.path}/login", pages.netloc, BROWSER)).status == 200
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""Traefik's forwardAuth: its requests, byte for byte as Traefik 3 sends them, to the sidecar of examples/traefik.
+"""Traefik's forwardAuth: its requests, byte for byte as Traefik 3 sends them, to its example's sidecar.
 
 Where a Traefik is on PATH it takes part in test_gateways.py.
 """
