@@ -1,4 +1,4 @@
-"""What is HAProxy's own: an action of ours, written in Lua. What every gateway holds is in test_gateways.py."""
+"""What is HAProxy's own: the check is an action of ours, written in Lua."""
 
 from __future__ import annotations
 
