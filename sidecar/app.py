@@ -224,11 +224,13 @@ class _AuthListener:
             f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
+        prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
         documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
             checks,
+            prefixes,
             with_cors(documented, settings.checks.allowed_origins),
             documented.find,
             site(routes, pages),

@@ -138,6 +138,7 @@ class _NotingGateway:
 
     def __init__(self, gateway: Gateway, notes: _Notes) -> None:
         self.name = gateway.name
+        self.takes_targets = gateway.takes_targets
         self._gateway = gateway
         self._notes = notes
 

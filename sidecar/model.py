@@ -136,7 +136,7 @@ class CheckRequest(NamedTuple):
 
     peer: str
     method: str
-    target: str
+    target: bytes
     headers: Headers
 
 

@@ -46,6 +46,8 @@ class Gateway(Protocol):
     """One proxy's way to ask, and the answers that it understands."""
 
     name: str
+    takes_targets: bool
+    """Whether what was asked for stands behind the endpoint's own path, in the same line."""
 
     def question(self, asked: Asked) -> Question:
         """How this proxy asks about a client's request; `parse` reads it back."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from argon2 import PasswordHasher
 
@@ -24,7 +24,7 @@ from tests.clocks import ManualClock
 
 Line = tuple[bytes, bytes]
 
-GATEWAYS = ("nginx", "traefik", "caddy")
+GATEWAYS = ("nginx", "traefik", "caddy", "haproxy", "envoy")
 BROWSER: tuple[Line, ...] = ((b"accept", b"text/html,*/*;q=0.8"), (b"sec-fetch-mode", b"navigate"))
 
 
@@ -115,15 +115,22 @@ def metadata(
     host: bytes = b"app.example.com",
     uri: bytes = b"/",
 ) -> list[Line]:
-    """How this gateway tells what was asked."""
+    """The headers in which this gateway tells what was asked. Envoy has most of it in the request itself."""
     if gateway == "nginx":
         return [(b"x-original-url", scheme + b"://" + host + uri), (b"x-original-method", method)]
+    if gateway == "envoy":
+        return [(b"x-forwarded-proto", scheme)]
     return [
         (b"x-forwarded-method", method),
         (b"x-forwarded-proto", scheme),
         (b"x-forwarded-host", host),
         (b"x-forwarded-uri", uri),
     ]
+
+
+def endpoint(gateway: str) -> str:
+    """Where this gateway asks; Envoy about the root."""
+    return "/check/envoy/" if gateway == "envoy" else f"/check/{gateway}"
 
 
 def bearer(token: bytes | str) -> Line:
@@ -158,16 +165,16 @@ class Running:
         goes_away: bool = False,
     ) -> Answer:
         """One request. `peer` None: over a unix socket; empty: a connection that is already gone."""
-        raw_path, _, query = path.partition("?")
+        raw_path, _, query = path.encode("latin-1").partition(b"?")
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": raw_path,
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
+            "path": unquote(raw_path.decode("latin-1")),
+            "raw_path": raw_path,
+            "query_string": query,
             "root_path": "",
             "headers": [*((b"host", host) for host in hosts), *headers],
             "client": (peer, 40000) if peer else None,
@@ -199,9 +206,13 @@ class Running:
         **original: Unpack[Original],
     ) -> Answer:
         """One check of what `original` (method, scheme, host, uri) says was asked."""
-        return await self.ask(
-            "GET", f"/check/{gateway}", [*metadata(gateway, **original), *headers], peer=peer
-        )
+        lines = [*metadata(gateway, **original), *headers]
+        if gateway != "envoy":
+            return await self.ask("GET", f"/check/{gateway}", lines, peer=peer)
+        method = original.get("method", b"GET").decode("latin-1")
+        target = f"/check/envoy{original.get('uri', b'/').decode('latin-1')}"
+        host = original.get("host", b"app.example.com")
+        return await self.ask(method, target, lines, peer=peer, hosts=[host])
 
     async def add_user(
         self,

@@ -37,7 +37,8 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     Answers a client that has sent its last byte and still listens; uvicorn itself closes at once.
 
     Reads the body of a request that asks for an upgrade, as Java's HttpClient does of every one; httptools
-    itself skips it. Leaves the answer to a malformed body to the application; uvicorn itself answers.
+    itself skips it. Refuses a target with a fragment, which is none (RFC 9112, 3.2); uvicorn itself drops the
+    fragment. Leaves the answer to a malformed body to the application; uvicorn itself answers.
     """
 
     limit: int
@@ -150,6 +151,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         self._unfinished = 0
         if self._length_of_head() > self.limit or len(self.headers) > MOST_HEADERS:
             self._refuse()
+            return
+        if b"#" in self.url:
+            self._refuse_malformed()
             return
         super().on_headers_complete()
         self._awaits_head = False
