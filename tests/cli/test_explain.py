@@ -238,7 +238,11 @@ def test_a_gateway_asks_as_the_harness_does(gateway: str) -> None:
     asked = metadata(gateway, method=b"PUT", scheme=b"wss", host=b"a.example.com", uri=b"/x?y")
 
     assert list(question.lines) == asked
-    assert question.target == f"/check/{gateway}".encode()
+    in_target = (b"/x?y", b"PUT", b"a.example.com") if gateway == "envoy" else (b"", b"GET", b"sidecar")
+    assert (question.target, question.method, question.host) == (
+        f"/check/{gateway}".encode() + in_target[0],
+        *in_target[1:],
+    )
 
 
 @pytest.mark.parametrize(("kind", "is_due"), [("cookie", True), ("token", True), ("password", False)])
