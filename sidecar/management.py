@@ -55,11 +55,11 @@ class ManagementClients:
         guessed, and nobody who knows a key's id shall be able to lock its owner out. Raises Throttled,
         StoreUnavailable.
         """
-        self._limits.count_attempt(client)
-        self._limits.refuse_banned(client)
+        await self._limits.count_attempt(client)
+        await self._limits.refuse_banned(client)
         expected = await self._secret(key_id)
         if not hmac.compare_digest(expected.encode("ascii"), secret.encode("utf-8")):
-            self._limits.count_failure(client)
+            await self._limits.count_failure(client)
             log.info("access_key_refused", reason="wrong_secret", client=str(client))
             return None
         return await self._live(key_id)
