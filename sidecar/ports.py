@@ -250,8 +250,8 @@ class CounterStore(Protocol):
     async def add(self, key: str, *, now: float, ends_at: float, amount: int = 1) -> Counter:
         """Counts in the key's window, and says what is then in it.
 
-        A window that is over by `now` begins anew. It ends at `ends_at`, or earlier where it has begun before:
-        a clock that was ahead leaves no window that is longer than others.
+        A window that is over by `now` begins anew. It ends at `ends_at`, or earlier where it has begun
+        before: a clock that was ahead leaves no window that is longer than others.
         """
 
     async def find(self, key: str, *, now: float) -> Counter | None:

@@ -8,7 +8,7 @@ import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, remark
 from sidecar.cli.running import with_services
-from sidecar.cli.values import NAMING, find_user, usernames
+from sidecar.cli.values import find_user, usernames
 from sidecar.errors import NotFound, RequestRefused
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bans() -> None:
-    """Bans: who may not sign in for a while, after too many wrong passwords."""
+    """Bans: who may not sign in for a while."""
 
 
 @bans.command("list")
@@ -40,13 +40,14 @@ async def list_bans(services: Services, *, as_json: bool) -> None:
     print_list(records, ("who", "user", "ends_at"), as_json=as_json)
 
 
-@bans.command(
-    "lift", help=f"Lift bans. WHO is an address of the client, {NAMING} of the user, or as the list has it."
-)
+@bans.command("lift")
 @click.argument("banned", nargs=-1, required=True, metavar="WHO...")
 @with_services
 async def lift(services: Services, *, banned: tuple[str, ...]) -> None:
-    """What `help` says."""
+    """Lift bans: whoever it is may sign in again at once.
+
+    WHO is the id, name or e-mail address of a user, an address of a client, or as the list has it.
+    """
     from sidecar.limiting import BANS
 
     keys = [BANS + await _counted_as(services.store.users, who) for who in banned]
