@@ -1,4 +1,4 @@
-"""H: guessing passwords and secrets, at every door: cases 91 to 93, and what a ban refuses and leaves alone."""
+"""H: guessing passwords and secrets, at every door: cases 91 to 93, and what a ban leaves alone."""
 
 from __future__ import annotations
 
