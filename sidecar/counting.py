@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from heapq import nlargest
-from operator import attrgetter
 
 import structlog
 from limits.aio.storage import Storage
@@ -60,8 +59,10 @@ class Windows:
         return Counter(key, window.count, window.ends_at)
 
     def take(self, counter: Counter) -> None:
-        """Takes away what was counted so far; all of the window where no more was counted since."""
-        window = self._windows[counter.key]
+        """Takes away what was found in a window; nothing where it is not the same any more."""
+        window = self._windows.get(counter.key)
+        if window is None or window.ends_at != counter.ends_at:
+            return
         window.count -= counter.count
         if not window.count:
             del self._windows[counter.key]
@@ -73,8 +74,9 @@ class Windows:
     def fullest(self) -> list[Counter]:
         """The open windows in which most was counted, at most MOST_KEPT of them."""
         now = self._clock.now()
-        counters = (Counter(key, each.count, each.ends_at) for key, each in self._windows.items())
-        return nlargest(MOST_KEPT, (each for each in counters if each.ends_at > now), key=attrgetter("count"))
+        still_open = (item for item in self._windows.items() if item[1].ends_at > now)
+        found = nlargest(MOST_KEPT, still_open, key=lambda item: item[1].count)
+        return [Counter(key, window.count, window.ends_at) for key, window in found]
 
     def restore(self, counters: Iterable[Counter], longest: float) -> None:
         """Goes on with these, in the order of their ends; none for more than `longest` seconds from now."""

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,19 @@ from sidecar import counting
 from sidecar.counting import SharedWindows, Windows
 from sidecar.errors import StoreUnavailable, Throttled
 from sidecar.limiting import BANS, RequestLimits
-from sidecar.model import Reason
+from sidecar.model import Reason, Rejected
+from sidecar.passwords import Passwords
 from sidecar.ports import Store
 from sidecar.records import Counter
 from sidecar.settings import parse
+from sidecar.sign_in import SignIn
 from sidecar.stores import open_store
+from sidecar.stores.sqlite import SqliteStore
+from sidecar.stores.sqlite.counters import SqliteCounters
+from sidecar.stores.sqlite.database import Database
 from sidecar.telemetry import Metrics
 from tests.clocks import ManualClock
-from tests.running import locked
+from tests.running import CHEAP, locked
 
 ANN = ip_address("192.0.2.1")
 BOB = ip_address("192.0.2.2")
@@ -354,6 +359,28 @@ async def test_the_log_says_once_that_an_outage_began_and_once_that_it_ended(
     assert events(log, *names) == [*names, *names]
 
 
+def test_what_was_found_is_taken_from_its_own_window_alone(clock: ManualClock) -> None:
+    windows = Windows(clock)
+
+    def found() -> Counter:
+        counter = windows.find("a")
+        assert counter is not None
+        return counter
+
+    windows.add("a", 60, 3)
+    first = found()
+    windows.add("a", 60, 2)
+    windows.take(first)
+    assert found().count == 2
+    windows.take(found())
+    assert windows.find("a") is None
+    windows.take(first)
+    clock.advance(60)
+    windows.add("a", 60)
+    windows.take(first)
+    assert found().count == 1
+
+
 async def test_a_ban_may_be_forgotten_while_the_store_is_locked_without_a_fault(
     store: Store, path: Path, clock: ManualClock
 ) -> None:
@@ -389,6 +416,40 @@ async def test_as_many_passwords_are_checked_at_once_as_may_be_wrong(make: Make)
         assert await refusal(limits, user="ann") == (Reason.RATE_LIMITED, 1.0)
         assert await is_checked(limits, user="bob")
     assert await is_checked(limits, user="ann")
+
+
+class WaitingCounters(SqliteCounters):
+    """Stands still before the first failure is counted, until it is told to go on."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.has_begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def add(self, key: str, *, now: float, ends_at: float, amount: int = 1) -> Counter:
+        if key.startswith("failures/user:") and not self.has_begun.is_set():
+            self.has_begun.set()
+            await self.go_on.wait()
+        return await super().add(key, now=now, ends_at=ends_at, amount=amount)
+
+
+async def test_a_wrong_password_takes_the_place_of_a_guess_until_it_is_counted(
+    store: Store, clock: ManualClock
+) -> None:
+    assert isinstance(store, SqliteStore)
+    counters = WaitingCounters(store._database)
+    settings = parse({"limits": {"ban": {"failures": 1}}}).limits
+    limits = RequestLimits(settings, counters, clock, Metrics())
+    with closing(Passwords(CHEAP)) as passwords:
+        sign_in = SignIn(store.users, passwords, limits, Metrics())
+        first = asyncio.create_task(sign_in.verify("ann", "wrong", ANN))
+        await counters.has_begun.wait()
+        with pytest.raises(Throttled):
+            await sign_in.verify("ann", "another", BOB)
+        counters.go_on.set()
+        assert await first == Rejected(Reason.WRONG_PASSWORD)
+        with pytest.raises(Throttled):
+            await sign_in.verify("ann", "another", BOB)
 
 
 async def test_a_ban_that_was_lifted_is_none_at_once(make: Make, store: Store) -> None:
