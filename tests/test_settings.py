@@ -61,6 +61,13 @@ def test_the_effective_settings_are_settings() -> None:
     assert shown.session.cookie_name == "sidecar"
 
 
+def test_requests_to_products_need_not_be_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_LIMITS__CHECKS", "")
+    settings = parse({"limits": {"checks": "5/second"}})
+    assert settings.limits.checks is None
+    assert 'checks = ""' in effective(settings)
+
+
 def test_the_defaults_are_strict() -> None:
     settings = parse({})
     assert settings.server.trusted_proxies == ("127.0.0.1/32", "::1/128", "unix")
@@ -213,6 +220,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ({"checks": {"allowed_origins": [""]}}, "checks.allowed_origins[0]: an origin is a scheme"),
         ({"checks": {"virolla": {}}}, "checks.virolla: there is no such key"),
         ({"limits": {"checks": "0/minute"}}, "limits.checks: a rate is written like"),
+        ({"limits": {"login": ""}}, "limits.login: a rate is written like"),
         (
             {"limits": {"exempt_networks": ["10.0.0.1/8"]}},
             "limits.exempt_networks[0]: 10.0.0.1/8 has host bits",

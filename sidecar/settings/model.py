@@ -32,6 +32,7 @@ from sidecar.settings.types import (
     Name,
     Names,
     Networks,
+    OptionalRateSetting,
     Origins,
     PathPatterns,
     Rate,
@@ -316,8 +317,9 @@ class Limits(Section):
     """Against guessed passwords and floods. A client is its network: a /32, or an IPv6 /64."""
 
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
-    checks: RateSetting = Field(
-        Rate(6000, "minute"), description="Requests to the products' endpoints ([checks]) per client network."
+    checks: OptionalRateSetting = Field(
+        Rate(6000, "minute"),
+        description="Requests to the products' endpoints ([checks]) per client network; empty: not counted.",
     )
     exempt_networks: Networks = Field(
         (),

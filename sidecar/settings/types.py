@@ -120,6 +120,19 @@ RateSetting = Annotated[
 ]
 
 
+def _read_optional_rate(value: object) -> Rate | None:
+    return None if value == "" else _read_rate(value)
+
+
+OptionalRateSetting = Annotated[
+    Rate | None,
+    BeforeValidator(_read_optional_rate),
+    PlainSerializer(lambda rate: str(rate or ""), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^({_RATE.pattern})?$"}),
+]
+"""A rate, or nothing, written `""`."""
+
+
 # --- lists ---------------------------------------------------------------------------------------
 
 
