@@ -18,7 +18,7 @@ from sidecar.checks.pulse import Pulse
 from sidecar.checks.virola import Virola
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, find_file, load, parse, warnings
-from sidecar.settings.checks import FORMS, PRODUCT_PATHS
+from sidecar.settings.contradictions import FORMS, PRODUCT_PATHS
 from sidecar.settings.model import Authenticators
 from sidecar.settings.reference import effective, reference
 from sidecar.settings.types import write_duration
@@ -225,10 +225,6 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ),
         ({"authenticators": {"corp": {**JWT, "url": "x"}}}, "authenticators.corp.url: there is no such key"),
         (
-            {"authenticators": {"corp": {**JWT, "public_key_file": "/nowhere.pem"}}},
-            "authenticators.corp.public_key_file: /nowhere.pem cannot be read: No such file",
-        ),
-        (
             {"authenticators": {"corp": {**JWT, "ca_file": "/nowhere.pem"}}},
             "authenticators.corp.ca_file: /nowhere.pem cannot be read: No such file",
         ),
@@ -250,7 +246,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ),
         (
             {"authenticators": {"app": {**UPSTREAM, "pass_cookies": ["__Host-sidecar"]}}},
-            "authenticators.app.pass_cookies: that is the cookie of our own session",
+            "authenticators.app.pass_cookies: __Host-sidecar is the cookie of our own session",
         ),
         ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion.type: it is one of"),
         ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
@@ -375,7 +371,7 @@ def test_what_no_browser_takes_is_no_cookie_domain(given: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["_env_file", "_cli_parse_args", "_secrets_dir", "__pydantic_self__"])
-def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> None:
+def test_what_a_library_could_take_for_its_own_is_no_key(name: str) -> None:
     tables = {name: True, "server": {"listen": "nowhere"}}
     assert paths(tables) == ["server.listen", name]
 
