@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,39 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
     ]
 
 
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every key in it, and every item."""
+    match value:
+        case dict():
+            inner: list[tuple[str | int, object]] = list(value.items())
+        case list():
+            inner = list(enumerate(value))
+        case _:
+            return
+    for key, each in inner:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "junk", [5, True, "x", "[", "{}", "", [], ["", 5], {}, {"x": {}}, [{}], None], ids=repr
+)
+def test_junk_anywhere_is_a_fault_there_or_none_at_all(junk: object) -> None:
+    whole = {
+        **tomllib.loads(reference()),
+        "authenticators": {"kc": JWT, "app": {**AUTHING, "claims": {"subject": "id"}}, "shop": UPSTREAM},
+    }
+    for place in places(whole):
+        tables = deepcopy(whole)
+        *above, key = place
+        table: Any = tables
+        for part in above:
+            table = table[part]
+        table[key] = junk
+        with suppress(SettingsError):
+            parse(tables)
+
+
 @pytest.mark.parametrize(
     ("tables", "fault"),
     [
@@ -158,6 +194,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ({"rules": [{"credentials": ["magic"]}]}, "rules[0].credentials[0]: Input should be"),
         ({"rules": [{"paths": ["/a/b**"]}]}, "rules[0].paths[0]: '/a/b**' is not a path pattern"),
         ({"rules": [{"paths": ["/a//b"]}]}, "rules[0].paths[0]: '/a//b' is not a path pattern"),
+        ({"rules": [{"paths": [5]}]}, "rules[0].paths[0]: '5' is not a path pattern"),
         ({"rules": [{"paths": ["/a%20b"]}]}, "rules[0].paths[0]: '/a%20b' is not a path pattern"),
         ({"rules": [{"hosts": ["*"]}]}, "rules[0].hosts[0]: '*' is not a host"),
         ({"identity_headers": {"X-A": "e-mail"}}, "identity_headers: X-A: 'e-mail' is none of"),

@@ -908,6 +908,12 @@ async def test_a_cookie_reaches_the_client_once() -> None:
         assert [await told.set_cookies(SID) for _ in range(3)] == [(TAKEN.encode(),), (), ()]
 
 
+async def test_a_cookie_reaches_the_client_where_no_answer_is_remembered() -> None:
+    async with asked("generic", cache="0s", stale_if_error="0s", **PASSES) as told:
+        told.says.lines = (f"Set-Cookie: {TAKEN}",)
+        assert [await told.set_cookies(SID) for _ in range(3)] == [(TAKEN.encode(),)] * 3
+
+
 async def test_of_many_at_once_one_gets_the_cookie() -> None:
     async with asked("generic", timeout="30s", **PASSES) as told:
         told.says.lines = (f"Set-Cookie: {TAKEN}",)

@@ -62,11 +62,11 @@ def _is_below(path: str, others: Iterable[str]) -> bool:
 
 def _where(error: _Error) -> _Where:
     where: _Where = error["loc"]
-    if (
-        where[0] == "authenticators" and where[2:3] and where[2] in KINDS
-    ):  # the union's own name for what was meant
-        return (*where[:2], *where[3:])
-    return where
+    match where:
+        case ("authenticators", name, kind, *rest) if kind in KINDS:  # how the union calls what was meant
+            return ("authenticators", name, *rest)
+        case _:
+            return where
 
 
 def _path(where: _Where) -> str:

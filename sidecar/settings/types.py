@@ -169,9 +169,14 @@ def _not_empty(value: str) -> str:
 Name = Annotated[str, AfterValidator(_not_empty)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(read_list)]
 
+
+def _read_path_pattern(value: object) -> PathPattern:
+    return value if isinstance(value, PathPattern) else PathPattern.parse(str(value))
+
+
 PathPatternSetting = Annotated[
     PathPattern,
-    BeforeValidator(lambda value: value if isinstance(value, PathPattern) else PathPattern.parse(value)),
+    BeforeValidator(_read_path_pattern),
     PlainSerializer(lambda pattern: pattern.text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^/"}),
 ]
