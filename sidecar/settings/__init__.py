@@ -29,7 +29,7 @@ from sidecar.settings.model import (
 )
 from sidecar.settings.reading import read
 from sidecar.settings.section import Contradiction
-from sidecar.settings.sources import find_file, overlaid, read_environment, read_file
+from sidecar.settings.sources import find_file, read_environment, read_file, with_environment
 from sidecar.settings.surprises import warnings
 from sidecar.settings.types import Rate
 
@@ -71,10 +71,9 @@ def load(file: Path | None, examine: Examine | None = None) -> Settings:
 
 def parse(tables: dict[str, Any], examine: Examine | None = None) -> Settings:
     """The same, from a file that has been read."""
-    environment, repeated = read_environment(os.environ)
-    reading = read(overlaid(tables, environment))
+    reading = read(with_environment(tables))
     found = [*contradictions(reading.settings), *(examine(reading.settings) if examine else ())]
-    faults = [*reading.faults, *reading.told(found), *repeated]
+    faults = [*reading.faults, *reading.told(found), *read_environment(os.environ)[1]]
     if faults:
         raise SettingsError(faults)
     return reading.settings

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
 from sidecar.errors import Fault, SettingsError
 
 PREFIX = "SIDECAR_"
@@ -16,14 +19,42 @@ DEFAULT_FILE = Path("sidecar.toml")
 _Path = tuple[str, ...]
 
 
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables, with others over them, key by key."""
-    tables = dict(below)
-    for key, over in above.items():
-        under = tables.get(key)
-        are_tables = isinstance(under, dict) and isinstance(over, dict)
-        tables[key] = overlaid(tables[key], over) if are_tables else over
-    return tables
+class _Environment(PydanticBaseSettingsSource):
+    """This process's."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Part of the base class's interface."""
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The nested settings that it holds."""
+        return read_environment(os.environ)[0]
+
+
+class _Layers(BaseSettings):
+    """Tables, with the environment over them; what is in them is nobody's concern here."""
+
+    model_config = SettingsConfigDict(extra="allow")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first one wins, key by key."""
+        return _Environment(settings_cls), init_settings
+
+
+def with_environment(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a file, with the environment over them."""
+    # The library takes keywords of its own (`_env_file`): a file's keys are none.
+    own = {name: table for name, table in tables.items() if name.startswith("_")}
+    layers = _Layers(**{name: table for name, table in tables.items() if name not in own})
+    return own | (layers.model_extra or {})
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Fault]]:
