@@ -204,6 +204,11 @@ class Running:
             "GET", f"/check/{gateway}", [*metadata(gateway, **original), *headers], peer=peer
         )
 
+    @staticmethod
+    def request_of_check(gateway: str, headers: Iterable[Line]) -> bytes:
+        """The bytes of a check, for who wants to do something else with them than wait for the answer."""
+        return _request("GET", f"/check/{gateway}", [*metadata(gateway), *headers], b"", (b"127.0.0.1:9000",))
+
     async def add_user(
         self,
         name: str = "alice",

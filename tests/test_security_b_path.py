@@ -89,7 +89,7 @@ PUBLIC, ADMIN, NOTHING, UNREADABLE = "public", "rule_denies", "no_rule", "unread
     ],
     ids=lambda value: f"b{value}" if isinstance(value, int) else str(value),
 )
-async def test_a_path_is_judged_as_the_application_sees_it_or_refused(
+async def test_b17_to_b33_a_path_is_judged_as_the_application_sees_it_or_refused(
     start: Start, gateway: str, case: int, uri: bytes, judged: str
 ) -> None:
     async with start(RULES) as sidecar:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +99,13 @@ class Connection:
             return answer
 
     async def rest(self) -> bytes:
-        """What comes until the server closes."""
-        return await asyncio.wait_for(self.reader.read(), WATCHDOG)
+        """What comes until the server closes, or resets the connection."""
+        come = b""
+        async with asyncio.timeout(WATCHDOG):
+            with suppress(ConnectionError):
+                while piece := await self.reader.read(_LONGEST):
+                    come += piece
+        return come
 
 
 @asynccontextmanager

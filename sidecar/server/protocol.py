@@ -25,6 +25,7 @@ _REFUSAL = (
 )
 
 _NO_HTTP = "Invalid HTTP request received."  # as uvicorn has it
+_VERSIONS = ("1.1", "1.0")
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
@@ -151,6 +152,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         if self._length_of_head() > self.limit or len(self.headers) > MOST_HEADERS:
             self._refuse()
             return
+        if self._is_no_request():
+            self._refuse_malformed()
+            return
         super().on_headers_complete()
         self._awaits_head = False
         self._expect_no_head()
@@ -164,6 +168,18 @@ class HeadLimitedProtocol(HttpToolsProtocol):
             self._framing = b"".join(
                 b"%b: %b\r\n" % line for line in self.cycle.scope["headers"] if line[0] in _FRAMING
             )
+
+    def _is_no_request(self) -> bool:
+        """What httptools takes for a request, and nobody sends us who means well.
+
+        A target has no fragment (RFC 9112, 3.2): uvicorn drops it, and then another path is judged than is
+        meant. There is no tunnel through us, and no HTTP before 1.0.
+        """
+        return (
+            b"#" in self.url
+            or self.parser.get_method() == b"CONNECT"
+            or self.parser.get_http_version() not in _VERSIONS
+        )
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a piece of a body."""

@@ -301,6 +301,12 @@ class RuleSettings(Section):
         description="Let %2F in the path through where it makes no difference to which rule applies.",
     )
 
+    allow_preflight: bool = Field(
+        default=False,
+        description="Let a CORS preflight through, which has no credential: OPTIONS with Origin and "
+        "Access-Control-Request-Method.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         demands = self.roles or self.permissions or self.accounts or self.scopes
