@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from sidecar.server.descriptors import MOST
 from sidecar.server.listeners import listening
 from sidecar.server.process import server_config
 from sidecar.settings import Settings
@@ -158,7 +159,7 @@ class Served:
 @asynccontextmanager
 async def served(app: ASGIApp, settings: Settings, address: str) -> AsyncIterator[Served]:
     """The application as the product serves it, in this loop, at an address as in the settings."""
-    server = uvicorn.Server(server_config(app, settings))
+    server = uvicorn.Server(server_config(app, settings, settings.server.max_connections or MOST))
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     with listening(address) as listener:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with limits on heads, and answers after the last byte."""
+"""HTTP/1.1 as uvicorn speaks it with httptools, within limits, and answers after the last byte."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEADERS = 100
@@ -24,13 +25,26 @@ _REFUSAL = (
     b"connection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
 
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+)
+
+_TOLD_EVERY = 60.0
+"""Seconds between two log lines about connections that are turned away."""
+
 _NO_HTTP = "Invalid HTTP request received."  # as uvicorn has it
 _VERSIONS = ("1.1", "1.0")
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-class HeadLimitedProtocol(HttpToolsProtocol):
+log = structlog.get_logger(__name__)
+
+
+class LimitedProtocol(HttpToolsProtocol):
     """Answers 431 to a head over `limit` bytes, without keeping more of it than that, or of too many lines.
+
+    Turns a connection away at once, with 503, when `most_connections` are open already: a descriptor is left
+    for whatever else needs one.
 
     Closes a connection whose head takes longer than `patience` seconds. httptools itself collects the lines
     of a head for as long as they come, and uvicorn waits for them as long.
@@ -42,7 +56,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     """
 
     limit: int
+    most_connections: int
     patience: float
+    told_at = -_TOLD_EVERY
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +74,17 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """It has to say something soon."""
         super().connection_made(transport)
-        self._expect_head()
+        if len(self.connections) > self.most_connections:
+            self._turn_away()
+        else:
+            self._expect_head()
+
+    def _turn_away(self) -> None:
+        protocol, now = type(self), self.loop.time()
+        if now - protocol.told_at >= _TOLD_EVERY:
+            protocol.told_at = now
+            log.warning("connections_full", most=self.most_connections)
+        self._stop(_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
@@ -254,6 +280,7 @@ def _is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return bool(codings) and codings[-1].rpartition(b",")[2].strip().lower() == b"chunked"
 
 
-def head_limited(limit: int, patience: float = PATIENCE) -> type[HeadLimitedProtocol]:
-    """The protocol class for heads of `limit` bytes that come within `patience` seconds."""
-    return type("HeadLimited", (HeadLimitedProtocol,), {"limit": limit, "patience": patience})
+def limited(limit: int, most_connections: int, patience: float = PATIENCE) -> type[LimitedProtocol]:
+    """The protocol class for so many connections, and heads of `limit` bytes within `patience` seconds."""
+    bounds = {"limit": limit, "most_connections": most_connections, "patience": patience}
+    return type("Limited", (LimitedProtocol,), bounds)
