@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings as fuzzing
 
 from sidecar.telemetry import configure_logging
 from tests.running import Running, running
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Running]]
 
+fuzzing.register_profile("fuzz", print_blob=True)  # `make fuzz`; what it means stands in tests/test_fuzz.py
 
 MEMORY = Path("/dev/shm")
 

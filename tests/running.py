@@ -24,6 +24,7 @@ from tests.wire import Answer, Connection, Line, Served, connected, head, send_a
 
 __all__ = ["Answer", "Line"]  # what every test of answers needs comes from here too
 
+OUR_HOST = (b"127.0.0.1:9000",)
 GATEWAYS = ("nginx", "traefik", "caddy")
 BROWSER: tuple[Line, ...] = ((b"accept", b"text/html,*/*;q=0.8"), (b"sec-fetch-mode", b"navigate"))
 
@@ -160,7 +161,7 @@ class Running:
         *,
         peer: str | None = "127.0.0.1",
         listener: str = "auth",
-        hosts: Sequence[bytes] = (b"127.0.0.1:9000",),
+        hosts: Sequence[bytes] = OUR_HOST,
     ) -> Answer:
         """One request, over a connection of its own from `peer`, as in `connection`."""
         async with self.connection(peer, listener) as connection:
@@ -181,7 +182,7 @@ class Running:
         Returns when the server has done all that it does.
         """
         there = await self.served()
-        request = _request(method, path, headers, body, (b"127.0.0.1:9000",))
+        request = _request(method, path, headers, body, OUR_HOST)
         if before_it_is_accepted:
             send_and_reset(there.listener, request)
             await there.has_begun(1)
@@ -205,9 +206,9 @@ class Running:
         )
 
     @staticmethod
-    def request_of_check(gateway: str, headers: Iterable[Line]) -> bytes:
+    def request_of_check(gateway: str, headers: Iterable[Line] = (), **original: Unpack[Original]) -> bytes:
         """The bytes of a check, for who wants to do something else with them than wait for the answer."""
-        return _request("GET", f"/check/{gateway}", [*metadata(gateway), *headers], b"", (b"127.0.0.1:9000",))
+        return _request("GET", f"/check/{gateway}", [*metadata(gateway, **original), *headers], b"", OUR_HOST)
 
     async def add_user(
         self,
