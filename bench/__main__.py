@@ -18,7 +18,7 @@ from bench.load import CHECK, TOKEN_CHECK, Load, Seen, documented
 from bench.machine import CannotMeasure, two_cores
 from bench.report import RESULTS, Figure, Row, Run, printed, write
 from bench.servers import Server, Servers
-from bench.tokens import CACHED_FOR, introspecting, make_issuer, make_opaque
+from bench.tokens import ASKED_EVERY, CACHED_FOR, introspecting, make_issuer, make_opaque
 from bench.tokens import settings as trusting
 
 ROUNDS = 3
@@ -54,6 +54,7 @@ class Arm:
     sessions: int
     head: str = CHECK
     tokens: Path | None = None
+    refused: bool = False
 
 
 def main() -> None:
@@ -149,19 +150,22 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
 def asking_another(servers: Servers, store: Path, load: Load) -> list[Figure]:
     """How often another system is asked about tokens in use; and what a check costs while it stands still."""
     say("Asking another system, and going on without it")
-    tokens = make_opaque(store.parent, FEW)
-    with servers.bare("bench.upstream") as upstream:
+    tokens, unknown = (make_opaque(store.parent, name, FEW) for name in ("known", "unknown"))
+    with servers.bare("bench.upstream") as upstream, servers.sidecar("refusing", store) as refusing:
+        refused = run(Arm("refusing", refusing, FEW, TOKEN_CHECK, unknown, refused=True), load)
         settings = introspecting(upstream.port)
         with servers.sidecar("asking", store, more_settings=settings) as server:
             arm = Arm("asking", server, FEW, TOKEN_CHECK, tokens)
             remembered = run(arm, load)
             before = count(upstream)
-            load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=2 * CACHED_FOR, tokens=tokens)
-            asked = (count(upstream) - before) / (2 * CACHED_FOR)
+            whole_rounds = 3 * ASKED_EVERY  # any other time has more of one part of a round than of the rest
+            seen = load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=whole_rounds, tokens=tokens)
+            asked = (count(upstream) - before) / (seen.requests / seen.per_second)
             os.kill(upstream.pid, signal.SIGSTOP)
             try:
                 load.run(server.port, TOKEN_CHECK, sessions=FEW, seconds=2 * CACHED_FOR, tokens=tokens)
                 gone_on = run(arm, load)
+                not_asked = run(Arm("not asking", server, FEW, TOKEN_CHECK, unknown, refused=True), load)
             finally:
                 os.kill(upstream.pid, signal.SIGCONT)
     return [
@@ -169,6 +173,7 @@ def asking_another(servers: Servers, store: Path, load: Load) -> list[Figure]:
         Figure(
             "a token seen recently while it stands still ÷ cached", gone_on.cpu_us / remembered.cpu_us, 1.1
         ),
+        Figure("an unknown one then ÷ one that is refused", not_asked.cpu_us / refused.cpu_us, 1.25),
     ]
 
 
@@ -181,7 +186,14 @@ def run(arm: Arm, load: Load) -> Run:
     """One server under load, when it has warmed up."""
 
     def arm_load(seconds: int) -> Seen:
-        return load.run(arm.server.port, arm.head, sessions=arm.sessions, seconds=seconds, tokens=arm.tokens)
+        return load.run(
+            arm.server.port,
+            arm.head,
+            sessions=arm.sessions,
+            seconds=seconds,
+            tokens=arm.tokens,
+            refused=arm.refused,
+        )
 
     arm_load(WARM_UP)
     before = arm.server.cpu_seconds()

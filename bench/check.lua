@@ -23,9 +23,9 @@ end
 
 function done(summary, latency)
   local errors = summary.errors
-  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  local failed = errors.connect + errors.read + errors.write + errors.timeout
   io.write(string.format(
-    '{"requests": %d, "seconds": %f, "failed": %d, "p50_us": %f, "p99_us": %f}\n',
-    summary.requests, summary.duration / 1e6, failed, latency:percentile(50), latency:percentile(99)
+    '{"requests": %d, "seconds": %f, "failed": %d, "refused": %d, "p50_us": %f, "p99_us": %f}\n',
+    summary.requests, summary.duration / 1e6, failed, errors.status, latency:percentile(50), latency:percentile(99)
   ))
 end

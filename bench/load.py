@@ -60,10 +60,20 @@ class Load:
         self._wrk = program("wrk")
         self._runs = 0
 
-    def run(self, port: int, head: str, *, sessions: int, seconds: int, tokens: Path | None = None) -> Seen:
+    def run(
+        self,
+        port: int,
+        head: str,
+        *,
+        sessions: int,
+        seconds: int,
+        tokens: Path | None = None,
+        refused: bool = False,
+    ) -> Seen:
         """Sends this head for so long, for `sessions` sessions in random order. Raises CannotMeasure.
 
-        `tokens`: a file with one for each session, a line each, for a head that wants one.
+        `tokens`: a file with one for each session, a line each, for a head that wants one. `refused`: whether
+        all of them are to be refused, not allowed.
         """
         self._runs += 1
         options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--timeout=10s"]
@@ -79,14 +89,16 @@ class Load:
             )
         if finished.returncode:
             raise CannotMeasure(f"wrk failed: {finished.stdout}{finished.stderr}")
-        return _seen(finished.stdout)
+        return _seen(finished.stdout, refused=refused)
 
 
-def _seen(output: str) -> Seen:
+def _seen(output: str, *, refused: bool) -> Seen:
     """From the line that our script prints last."""
     result = json.loads(output.splitlines()[-1])
-    if result["failed"] or not result["requests"]:
-        raise CannotMeasure(f"not every request was allowed, so nothing was measured:\n{output}")
+    expected = result["requests"] if refused else 0
+    if result["failed"] or not result["requests"] or result["refused"] != expected:
+        wanted = "refused" if refused else "allowed"
+        raise CannotMeasure(f"not every request was {wanted}, so nothing was measured:\n{output}")
     return Seen(
         requests=result["requests"],
         per_second=result["requests"] / result["seconds"],

@@ -18,6 +18,9 @@ ALGORITHM = "RS256"
 CACHED_FOR = 10
 """Seconds for which an answer is good: the figure for asking others is for this."""
 
+ASKED_EVERY = 8
+"""Seconds after which an answer in use is asked for again, ahead of its end."""
+
 _LIFETIME = 3600
 
 
@@ -43,10 +46,10 @@ public_key_file = "{public}"
 """
 
 
-def make_opaque(folder: Path, count: int) -> Path:
-    """The file of so many tokens that say nothing, one a line."""
-    tokens = folder / "opaque.txt"
-    tokens.write_text("".join(f"opaque-token-{number:019}\n" for number in range(count)), encoding="ascii")
+def make_opaque(folder: Path, name: str, count: int) -> Path:
+    """The file of so many tokens that say nothing but this name, one a line."""
+    tokens = folder / f"{name}.txt"
+    tokens.write_text("".join(f"{name}-token-{number:019}\n" for number in range(count)), encoding="ascii")
     return tokens
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from sidecar.caching import Counted, SingleFlight
-from sidecar.errors import SidecarError, UpstreamThrottled, UpstreamUnavailable
+from sidecar.errors import SidecarError, UpstreamNotAsked, UpstreamThrottled, UpstreamUnavailable
 from sidecar.model import Rejected, Verified
 from sidecar.ports import Clock
 from sidecar.telemetry import Metrics
@@ -27,6 +27,9 @@ _REFRESHED_AHEAD = 0.2
 
 NOT_ASKED_FOR = 0.5
 """Seconds for which an identity is given without asking again, after that was in vain."""
+
+TOLD_EVERY = 60.0
+"""Seconds between two lines in the log that say so."""
 
 _ENTRY = 384
 """Bytes of an entry's times and key, and of the tables that it stands in."""
@@ -47,6 +50,7 @@ class Answers:
       that a flood of bad credentials drops no good one.
     - `stale_if_error`: how much longer an identity is used while the system cannot be asked or wants to be
       left alone; never past `expires_at`, and never after a refusal.
+    - `refuse` raises UpstreamUnavailable where the system is not to be asked now: then nothing is begun.
     - `most_entries`, `most_bytes`: bounds for identities, and the same again for refusals. What was used
       longest ago goes first; an answer that is larger than all the room is not remembered.
 
@@ -60,6 +64,7 @@ class Answers:
         cache: float,
         negative_cache: float,
         stale_if_error: float,
+        refuse: Callable[[], None],
         clock: Clock,
         metrics: Metrics,
         most_bytes: int = MOST_BYTES,
@@ -69,11 +74,13 @@ class Answers:
         self._cache = cache
         self._negative_cache = negative_cache
         self._stale_if_error = stale_if_error
+        self._refuse = refuse
         self._clock = clock
         self._requests = metrics.cache_requests
         self._good: _Bounded[_Good] = _Bounded(name, most_bytes, most_entries, metrics)
         self._refused: _Bounded[_Refused] = _Bounded(f"{name}:refused", most_bytes, most_entries, metrics)
         self._flights: SingleFlight[Answer] = SingleFlight()
+        self._told_at = -inf
 
     async def get(self, key: bytes, ask: Ask) -> Answer:
         """What `ask` answers, or answered to somebody with this key.
@@ -109,10 +116,13 @@ class Answers:
     async def _asked(self, digest: bytes, ask: Ask) -> Answer:
         result = "coalesced" if digest in self._flights else "miss"
         try:
+            if result == "miss":
+                self._refuse()
             flight = self._flights.start(digest, partial(self._learn, digest, ask))
             await asyncio.wait((flight,))
             return self._landed(flight)
-        except (UpstreamUnavailable, UpstreamThrottled):
+        except (UpstreamUnavailable, UpstreamThrottled) as error:
+            self._tell(error)
             good, now = self._good.get(digest), self._clock.now()
             if good is None or now >= good.kept_until:
                 raise
@@ -121,6 +131,13 @@ class Answers:
             return good.verified
         finally:
             self._count(result)
+
+    def _tell(self, error: UpstreamUnavailable | UpstreamThrottled) -> None:
+        """Now and then, also where other answers between keep the circuit closed: something is wrong."""
+        now = self._clock.monotonic()
+        if now >= self._told_at + TOLD_EVERY and not isinstance(error, UpstreamNotAsked):
+            self._told_at = now
+            log.warning("upstream_did_not_answer", authenticator=self._name, error=str(error))
 
     def _landed(self, flight: asyncio.Task[Answer]) -> Answer:
         if flight.cancelled():  # by `close`: a caller who was cancelled does not come here

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from sidecar.apps import DisabledApps
+from sidecar.assertions import AssertionReader, Assertions
 from sidecar.authentication import Authentication
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
@@ -21,6 +22,7 @@ from sidecar.checks.authing import Authing
 from sidecar.checks.cargo_extra import CargoExtra
 from sidecar.checks.compass import Compass
 from sidecar.checks.dialect import Dialect
+from sidecar.checks.oauth import OAuth
 from sidecar.checks.pulse import Pulse
 from sidecar.checks.virola import COOKIE as VIROLA_COOKIE
 from sidecar.checks.virola import Virola
@@ -46,7 +48,7 @@ from sidecar.stores import open_store
 from sidecar.telemetry import Metrics
 from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies
-from sidecar.usage import UsageRecorder
+from sidecar.usage import UnwrittenUses, UsageRecorder
 from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
 from sidecar.web.check import CheckEndpoint
@@ -79,26 +81,34 @@ class Services:
     keys: KeyRing
     sessions: Sessions
     passwords: Passwords
+    usage: UsageRecorder
 
 
 @asynccontextmanager
 async def services(
-    settings: Settings, clock: Clock | None = None, passwords: Passwords | None = None
+    settings: Settings,
+    clock: Clock | None = None,
+    passwords: Passwords | None = None,
+    *,
+    read_only: bool = False,
 ) -> AsyncIterator[Services]:
     """Opens the store and makes what works on it; who signs tokens starts the keys.
 
+    With `read_only` nothing is ever written, and uses are not noted.
     Raises StoreUnusable, StoreUnavailable.
     """
     clock = clock or SystemClock()
     passwords = passwords or Passwords()
     metrics = Metrics()
     backend = urlsplit(settings.store.url).scheme
-    store = open_store(settings.store.url, observe=metrics.store_observer(backend))
+    store = open_store(settings.store.url, read_only=read_only, observe=metrics.store_observer(backend))
     try:
         revocations = Revocations(store.changes, clock)
-        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens)
+        lifetime = settings.identity_assertion.lifetime
+        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
-        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords)
+        usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
+        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage)
     finally:
         passwords.close()
         await store.close()
@@ -152,6 +162,17 @@ class Application:
         )
 
 
+@asynccontextmanager
+async def pipeline_alone(parts: Services) -> AsyncIterator[Pipeline]:
+    """What decides the application's checks, for a process that serves none."""
+    listener = _AuthListener(parts)
+    listener.elsewhere.start()
+    try:
+        yield listener.pipeline
+    finally:
+        await listener.elsewhere.close()
+
+
 class _AuthListener:
     """The parts behind the auth listener, each made once from those before it."""
 
@@ -160,7 +181,7 @@ class _AuthListener:
         self._parts = parts
         self.limits = RequestLimits(settings.limits, clock, metrics)
         self.traffic = TrafficGuard(settings.traffic_guard)
-        self.usage = UsageRecorder(store, settings.session.touch_interval)
+        self.usage = parts.usage
         self.cookie = SessionCookie(settings.session)
         self.virola_cookie = Cookie(VIROLA_COOKIE, settings.session)
         self.trusted = TrustedProxies(settings.server.trusted_proxies)
@@ -178,6 +199,7 @@ class _AuthListener:
             clock=clock,
             idle_timeout=settings.session.idle_timeout,
         )
+        self.by_api_key = ApiKeyAuthenticator(store.api_keys, self.users, clock)
         own = self._own_authenticators()
         self.elsewhere = Elsewhere(
             settings.authenticators.external, own, parts.keys.claims_to_be_ours, clock, metrics
@@ -191,17 +213,18 @@ class _AuthListener:
             self.identity_headers,
         )
         self.visits = self._visits()
+        self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, clock)
         self.dialects = self._enabled_dialects()
+        self.pipeline = self._pipeline()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
-        pipeline = self._pipeline()
         checks = {
-            f"/check/{name}": CheckEndpoint(gateway, pipeline, self._parts.clock, metrics)
+            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
-        documented = DocumentedChecks(self.dialects, self._admission(), metrics)
+        documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
@@ -216,7 +239,7 @@ class _AuthListener:
         parts, settings = self._parts, self._parts.settings.authenticators
         built: list[Authenticator] = [
             self.by_session,
-            ApiKeyAuthenticator(parts.store.api_keys, self.users, parts.clock),
+            self.by_api_key,
             BasicAuthenticator(self.sign_in, parts.revocations, settings.basic.cache),
         ]
         enabled = settings.enabled()
@@ -234,10 +257,9 @@ class _AuthListener:
         if checks.virola.enabled:
             dialects.append(Virola(self.visits, self.virola_cookie))
         if checks.authing.enabled:
-            clients = ManagementClients(parts.store, parts.keys, self.limits, self.usage, parts.clock)
             dialects.append(
                 Authing(
-                    clients,
+                    self.clients,
                     parts.store,
                     self.usage,
                     parts.clock,
@@ -247,6 +269,11 @@ class _AuthListener:
                 )
             )
         return dialects
+
+    def _oauth(self) -> OAuth:
+        parts = self._parts
+        assertions = AssertionReader(parts.keys, self.by_session, self.by_api_key, self.users)
+        return OAuth(self.visits, self.clients, assertions, parts.settings.tokens)
 
     def _visits(self) -> Visits:
         parts = self._parts
@@ -268,6 +295,7 @@ class _AuthListener:
 
     def _pipeline(self) -> Pipeline:
         parts, settings = self._parts, self._parts.settings
+        assertions = self._assertions()
         return Pipeline(
             trusted=self.trusted,
             client_ip_hops=settings.server.client_ip_hops,
@@ -277,10 +305,17 @@ class _AuthListener:
             revocations=parts.revocations,
             usage=self.usage,
             clock=parts.clock,
-            identity_headers=self.identity_headers,
+            assertions=assertions,
+            anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),
             redirects=self.redirects,
             cookie=self.cookie,
         )
+
+    def _assertions(self) -> Assertions | None:
+        parts, settings = self._parts, self._parts.settings.identity_assertion
+        if not settings.enabled:
+            return None
+        return Assertions(settings.header, parts.keys, parts.revocations, parts.metrics)
 
     def _admission(self) -> Admission:
         settings = self._parts.settings

@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from http import HTTPStatus
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -59,8 +62,6 @@ _WHO_ASKS = (b"user-agent", f"sidecar/{__version__}".encode())
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SECONDS = re.compile(r"[0-9]{1,12}")
-
-_THROTTLED = 429
 
 _AFTER_THE_ANSWER = attrgetter(
     "stream._httpcore_stream._pool_request.connection._connection._h11_state.trailing_data"
@@ -141,6 +142,7 @@ class Asker:
         self._largest = largest
         self._trusted = _trusted(ca_file)
         self._turns = asyncio.Semaphore(connections)
+        self._unreadable = b""
         self._waiting = 0
         self._most_waiting = connections * WAITING_PER_CONNECTION
         self._idle = [_Connection(self._trusted)]  # now: the first check does not wait for the library
@@ -167,20 +169,39 @@ class Asker:
         *,
         headers: Iterable[tuple[bytes, bytes]] = (),
         content: bytes = b"",
+        about: bytes = b"",
+        deadline: float | None = None,
     ) -> T:
-        """What `read` makes of the answer; else as `ask`.
+        """What `read` makes of the answer, by the `deadline` or one timeout from now; else as `ask`.
 
-        UpstreamUnavailable raised by `read`, for an answer that is none, counts as every other fault does.
+        UpstreamUnavailable raised by `read`, for an answer that is none, counts as any other fault does; but
+        several `about` one credential in a row count once: no single user has us stop asking for all.
         """
         started = self._clock.monotonic()
         try:
             self._breaker.refuse()
-            value = await self._ask(_request(method, url, headers, content), read)
+            request = _request(method, url, headers, content)
+            value = await self._ask(request, read, about, deadline or self.deadline())
         except (UpstreamUnavailable, UpstreamThrottled) as fault:
             self._count(_result(fault), started)
             raise
+        except InvalidValue:  # of the question, or of this answer to it
+            self._count("error", started)
+            raise
         self._count("ok", started)
         return value
+
+    def deadline(self) -> float:
+        """One timeout from now, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._timeout
+
+    def refuse(self) -> None:
+        """Raises UpstreamNotAsked where nobody may ask now: before something is begun for nothing."""
+        try:
+            self._breaker.refuse()
+        except UpstreamNotAsked as fault:
+            self._count(_result(fault), self._clock.monotonic())
+            raise
 
     async def close(self) -> None:
         """Closes what is idle, and asks no more. A call that is under way ends in its own time."""
@@ -188,15 +209,26 @@ class Asker:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _ask(self, request: httpx.Request, read: Callable[[Reply], T]) -> T:
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    async def _ask(
+        self, request: httpx.Request, read: Callable[[Reply], T], about: bytes, deadline: float
+    ) -> T:
         async with self._turn(deadline):
             # Only now: what happened while this one waited counts.
-            with self._breaker.begin():
+            with self._breaker.begin() as attempt:
                 with self._outages():
                     async with asyncio.timeout_at(deadline), self._connection() as connection:
                         reply = await self._converse(connection, request)
-                return read(reply)
+                try:
+                    return read(reply)
+                except UpstreamUnavailable:
+                    if self._is_repeated(about):
+                        attempt.excuse()
+                    raise
+
+    def _is_repeated(self, about: bytes) -> bool:
+        """Whether the last answer that could not be read was about the same credential. Notes this one."""
+        last, self._unreadable = self._unreadable, sha256(about).digest() if about else b""
+        return bool(about) and self._unreadable == last
 
     @asynccontextmanager
     async def _turn(self, deadline: float) -> AsyncIterator[None]:
@@ -246,7 +278,15 @@ class Asker:
         if self._closed or connection.has_ended:
             await connection.close()
         else:
-            self._idle.append(connection)
+            await self._keep(connection)
+
+    async def _keep(self, connection: _Connection) -> None:
+        """For the next question; and closes those that nobody has needed for long, the oldest first."""
+        now = asyncio.get_running_loop().time()
+        connection.idle_since = now
+        self._idle.append(connection)
+        while now - self._idle[0].idle_since > _IDLE:
+            await self._idle.pop(0).close()
 
     async def _converse(self, connection: _Connection, request: httpx.Request) -> Reply:
         response = await connection.send(request)
@@ -258,10 +298,10 @@ class Asker:
         return Reply(response.status_code, headers, body)
 
     def _judge(self, status: int, headers: ReplyHeaders) -> None:
-        if status == _THROTTLED:
-            seconds = _retry_after(headers, self._clock.now())
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            seconds = retry_after(headers, self._clock.now())
             raise UpstreamThrottled(f"{self._name}: wants to be left alone for {seconds:.0f} s", seconds)
-        if status // 100 not in {2, 4}:
+        if status // 100 != HTTPStatus.OK // 100 and not blames_the_question(status):
             raise UpstreamUnavailable(f"{self._name}: status {status}")
 
     async def _read(self, response: httpx.Response, headers: ReplyHeaders) -> bytes:
@@ -306,6 +346,7 @@ class _Connection:
         self._transport = httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
         self._stream: _Stream | None = None
         self.has_ended = False
+        self.idle_since = inf
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer."""
@@ -338,6 +379,11 @@ class _Stream(Protocol):
     """A socket, as the library has it."""
 
     async def aclose(self) -> None: ...
+
+
+def blames_the_question(status: int) -> bool:
+    """Whether it is one of 4xx: what was asked is wrong (RFC 9110, 15.5)."""
+    return status // 100 == HTTPStatus.BAD_REQUEST // 100
 
 
 def _itself(reply: Reply) -> Reply:
@@ -386,8 +432,11 @@ def _what_broke(error: Exception) -> str:
             return "the connection broke"
 
 
-def _retry_after(headers: ReplyHeaders, now: float) -> float:
-    """Seconds until another try is welcome (RFC 9110, 10.2.3); 1 where that is not said."""
+def retry_after(headers: ReplyHeaders, now: float) -> float:
+    """Seconds until another try is welcome (RFC 9110, 10.2.3), 1 to 3600; 1 where that is not said.
+
+    `now` is in seconds since the epoch.
+    """
     value = headers.get("retry-after", "")
     if _SECONDS.fullmatch(value):
         seconds = float(value)

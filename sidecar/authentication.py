@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 
 from sidecar.caching import IdentityCache, Known
-from sidecar.errors import UpstreamThrottled, UpstreamUnavailable
+from sidecar.errors import IssuerUnavailable, UpstreamThrottled, UpstreamUnavailable
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import Credential, IPAddress, Reason, Rejected, Verified
 from sidecar.ports import Authenticator
 from sidecar.revocation import Revocations
 
 
+@dataclass(frozen=True, slots=True)
 class Authentication:
     """Asks the authenticators that take a credential's form, in their order, and remembers what they say.
 
     What is `remembered` is there without waiting: look at it first.
     """
 
-    def __init__(
-        self,
-        authenticators: Mapping[str, Authenticator],
-        cache: IdentityCache,
-        revocations: Revocations,
-        identity_headers: IdentityHeaders,
-    ) -> None:
-        self._authenticators = authenticators
-        self._cache = cache
-        self._revocations = revocations
-        self._identity_headers = identity_headers
+    authenticators: Mapping[str, Authenticator]
+    cache: IdentityCache
+    revocations: Revocations
+    identity_headers: IdentityHeaders
 
     def remembered(
         self, credential: Credential, among: Container[str], now: float
     ) -> Known | Rejected | None:
         """What one of the authenticators `among` these names said, where that is still true."""
-        return self._cache.get(credential, among, now)
+        return self.cache.get(credential, among, now)
 
     async def identify(
         self, credential: Credential, among: Container[str], client: IPAddress, now: float
@@ -42,21 +37,24 @@ class Authentication:
         """The first answer of the authenticators `among` these names, by the revocations' last look.
 
         Where one that asks another system cannot, the next may know the credential: its own outage touches
-        nobody else's users. Raises what Authenticator.authenticate raises.
+        nobody else's users. A token says who issued it: where that one's keys are not to be had, it is shown
+        to nobody else. Raises what Authenticator.authenticate raises.
         """
         outage: UpstreamUnavailable | UpstreamThrottled | None = None
-        for name, authenticator in self._authenticators.items():
+        for name, authenticator in self.authenticators.items():
             if name not in among or credential.form not in authenticator.forms:
                 continue
-            generation = self._revocations.generation
+            generation = self.revocations.generation
             try:
                 answer = await authenticator.authenticate(credential, client)
+            except IssuerUnavailable:
+                raise
             except (UpstreamUnavailable, UpstreamThrottled) as error:
                 outage = outage or error
                 continue
             if isinstance(answer, Verified):
-                known = Known(answer, self._identity_headers.render(answer.identity))
-                self._cache.put(name, credential, known, now, generation)
+                known = Known(answer, self.identity_headers.render(answer.identity))
+                self.cache.put(name, credential, known, now, generation)
                 return known
             if answer is not None:
                 return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Self
 
 import structlog
 
@@ -51,13 +52,13 @@ class Breaker:
         self._trying = self.is_open
         return Attempt(self, self._opens)
 
-    def ended(self, opens: int, error: BaseException | None) -> None:
-        """How a call ended that was begun when it had opened so many times."""
+    def ended(self, opens: int, error: BaseException | None, *, counts: bool) -> None:
+        """How a call ended that was begun when it had opened so many times; and whether a fault `counts`."""
         if opens != self._opens:
             return
         if error is None or isinstance(error, UpstreamThrottled):
             self._answered()
-        elif isinstance(error, UpstreamUnavailable):
+        elif counts and isinstance(error, UpstreamUnavailable):
             self._failed(error)
         self._trying = False
 
@@ -80,16 +81,22 @@ class Breaker:
 class Attempt:
     """One call that a breaker let through."""
 
-    __slots__ = ("_breaker", "_opens")
+    __slots__ = ("_breaker", "_counts", "_opens")
 
     def __init__(self, breaker: Breaker, opens: int) -> None:
         self._breaker = breaker
         self._opens = opens
+        self._counts = True
 
-    def __enter__(self) -> None:
+    def excuse(self) -> None:
+        """A fault of this one does not count."""
+        self._counts = False
+
+    def __enter__(self) -> Self:
         """It is under way since it was begun."""
+        return self
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _where: TracebackType | None
     ) -> None:
-        self._breaker.ended(self._opens, error)
+        self._breaker.ended(self._opens, error, counts=self._counts)

@@ -11,9 +11,9 @@ from sidecar.errors import InvalidToken
 from sidecar.model import Identity
 from sidecar.settings import ExternalSettings
 
-_NUMBER = re.compile(r"[0-9]{1,16}")
-_LARGEST_NUMBER = 2**53
-"""What JavaScript still tells apart from the next one."""
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")  # written one way: no two subjects are the same number
+_HASHED = 2**52
+"""From here on numeric ids are hashes: see Identity.numeric_id."""
 
 
 class ClaimsReader:
@@ -52,7 +52,7 @@ class ClaimsReader:
         if not self._numeric or not _NUMBER.fullmatch(subject):
             return None
         number = int(subject)
-        return number if number < _LARGEST_NUMBER else None
+        return number if number < _HASHED else None
 
 
 def at(claims: Mapping[str, Any], path: str) -> object:
@@ -64,6 +64,14 @@ def at(claims: Mapping[str, Any], path: str) -> object:
         if isinstance(inner, Mapping) and (found := at(inner, rest)) is not None:
             return found
     return None
+
+
+def is_null(claims: Mapping[str, Any], path: str) -> bool:
+    """Whether a member on the way along a dotted path, or at its end, is there and null."""
+    if path in claims:
+        return claims[path] is None
+    inner = [(claims[name], rest) for name, rest in _splits(path) if name in claims]
+    return any(each is None or (isinstance(each, Mapping) and is_null(each, rest)) for each, rest in inner)
 
 
 def _splits(path: str) -> Iterator[tuple[str, str]]:
@@ -87,8 +95,11 @@ def _text(value: object) -> str:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    """A list of strings, or words with spaces between them: sorted, each once, none empty."""
-    items = value.split() if isinstance(value, str) else value
+    """A list of strings, or words with spaces between them: sorted, each once, none empty.
+
+    Only U+0020 is between words: in what others may choose, such as a branch's name, there may be any other.
+    """
+    items = value.split(" ") if isinstance(value, str) else value
     if not items or not isinstance(items, list | tuple):
         return ()
     return tuple(sorted({text for item in items if isinstance(item, str) and (text := _text(item))}))

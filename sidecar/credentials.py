@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import secrets
 from collections.abc import Sequence
@@ -94,7 +96,11 @@ def in_cookie(headers: Headers, name: bytes, form: Form = Form.COOKIE) -> Creden
 def _in_cookies(headers: Headers, sessions: Sequence[Sequence[bytes]]) -> Credential | None:
     """The first session of which a cookie is there, with all of its cookies."""
     for names in sessions:
-        found = [(name, each) for name in names if (each := in_cookie(headers, name)) is not None]
+        found = [
+            (name, each)
+            for name in names
+            if any(cookie_values(headers, name)) and (each := in_cookie(headers, name))
+        ]
         if found:
             value = b"; ".join(b"%b=%b" % (name, each.value) for name, each in found)
             return Credential(Form.COOKIE, value, b"; ".join(names))
@@ -109,6 +115,15 @@ def read_credential(form: Form, value: bytes) -> Credential:
     if form is not Form.COOKIE and not _TOKEN.fullmatch(value):
         raise CredentialRefused(Reason.MALFORMED_CREDENTIAL)
     return Credential(form, value)
+
+
+def name_and_password(value: bytes) -> tuple[str, str]:
+    """What follows `Basic ` (RFC 7617); both empty where it is not base64 of UTF-8 with a colon in it."""
+    try:
+        name, _, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return name, password
 
 
 def cookie_values(headers: Headers, name: bytes) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sidecar.authenticators.introspection import IntrospectionAuthenticator
 from sidecar.authenticators.jwt import JwtAuthenticator
 from sidecar.authenticators.upstream import SessionElsewhereAuthenticator, UpstreamAuthenticator
 from sidecar.breaker import Breaker
-from sidecar.checks.asking_dialect import Asking
+from sidecar.checks.asking_dialect import AskingDialect
 from sidecar.checks.authing_asking import AskingAuthing
 from sidecar.checks.cargo_extra import AskingCargoExtra
 from sidecar.checks.compass import AskingCompass
@@ -28,15 +29,16 @@ from sidecar.settings import (
     JwtSettings,
     UpstreamSettings,
 )
+from sidecar.settings.external import Breaker as BreakerSettings
 from sidecar.telemetry import Metrics
 
 _KEYS_WITHIN = 5.0
 """Seconds for fetching an issuer's keys: nobody waits for that but at the start, and after a new key."""
 
-_FAULTS = 5
-_OPEN_FOR = 5.0
+_NEVER = sys.maxsize
+"""Faults that open the circuit to an issuer's keys: fetches are far enough apart as it is."""
 
-_ASKING: Mapping[str, type[Asking]] = {
+_ASKING: Mapping[str, type[AskingDialect]] = {
     "cargo-extra": AskingCargoExtra,
     "compass": AskingCompass,
     "pulse": AskingPulse,
@@ -103,23 +105,25 @@ class Elsewhere:
             case JwtSettings():
                 return JwtAuthenticator(settings, name, keys=self._key_set(name, settings), clock=self._clock)
             case IntrospectionSettings():
+                asker, answers = self._asked(name, settings)
                 return IntrospectionAuthenticator(
                     name=name,
                     settings=settings,
-                    asker=self._asker_of(name, settings),
-                    answers=self._answers_of(name, settings),
+                    asker=asker,
+                    answers=answers,
                     clock=self._clock,
                     is_ours=self._is_ours,
                 )
             case UpstreamSettings(dialect="authing"):
                 return self._over_another(name, settings)
             case UpstreamSettings():
+                asker, answers = self._asked(name, settings)
                 return UpstreamAuthenticator(
                     name=name,
                     settings=settings,
                     asking=_ASKING[settings.dialect](settings),
-                    asker=self._asker_of(name, settings),
-                    answers=self._answers_of(name, settings),
+                    asker=asker,
+                    answers=answers,
                     clock=self._clock,
                     is_ours=self._is_ours,
                 )
@@ -127,50 +131,50 @@ class Elsewhere:
     def _over_another(self, name: str, settings: UpstreamSettings) -> Authenticator:
         over = self._own.get(settings.over) or self._make(settings.over)
         external = self._settings.get(settings.over)
-        asking = AskingAuthing(settings, name, self._asker_of(name, settings), self._clock)
+        asker, answers = self._asked(name, settings)
+        asking = AskingAuthing(settings, name, asker, self._clock)
         self._authing.append(asking)
         return SessionElsewhereAuthenticator(
             name=name,
             over=over,
             prefix=external.subject_prefix if external else "",
             asking=asking,
-            answers=self._answers_of(name, settings),
+            answers=answers,
         )
 
     def _key_set(self, name: str, settings: JwtSettings) -> KeySet:
         keys: KeySet
         if settings.jwks_url or settings.is_discovered:
-            asker = self._asker(name, _KEYS_WITHIN, _FAULTS, _OPEN_FOR, settings.ca_file)
+            asker = self._asker(name, _KEYS_WITHIN, BreakerSettings(faults=_NEVER), settings.ca_file)
             keys = FetchedKeys(settings, name, asker=asker, metrics=self._metrics, clock=self._clock)
         else:
             keys = FixedKeys(settings, name)
         self._keys.append(keys)
         return keys
 
-    def _asker_of(self, name: str, settings: AskingSettings) -> Asker:
-        breaker = settings.breaker
-        return self._asker(name, settings.timeout, breaker.faults, breaker.open, settings.ca_file)
+    def _asked(self, name: str, settings: AskingSettings) -> tuple[Asker, Answers]:
+        """Who asks about credentials, and what remembers the answers."""
+        asker = self._asker(name, settings.timeout, settings.breaker, settings.ca_file)
+        answers = Answers(
+            name,
+            cache=settings.cache,
+            negative_cache=settings.negative_cache,
+            stale_if_error=settings.stale_if_error,
+            refuse=asker.refuse,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        self._answers.append(answers)
+        return asker, answers
 
-    def _asker(self, name: str, timeout: float, faults: int, open_for: float, ca_file: str) -> Asker:
+    def _asker(self, name: str, timeout: float, breaker: BreakerSettings, ca_file: str) -> Asker:
         asker = Asker(
             name=name,
             timeout=timeout,
-            breaker=Breaker(name, faults=faults, open_for=open_for, clock=self._clock),
+            breaker=Breaker(name, faults=breaker.faults, open_for=breaker.open, clock=self._clock),
             metrics=self._metrics,
             clock=self._clock,
             ca_file=Path(ca_file) if ca_file else None,
         )
         self._askers.append(asker)
         return asker
-
-    def _answers_of(self, name: str, settings: AskingSettings) -> Answers:
-        answers = Answers(
-            name,
-            cache=settings.cache,
-            negative_cache=settings.negative_cache,
-            stale_if_error=settings.stale_if_error,
-            clock=self._clock,
-            metrics=self._metrics,
-        )
-        self._answers.append(answers)
-        return answers

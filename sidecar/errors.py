@@ -152,6 +152,10 @@ class UpstreamNotAsked(UpstreamUnavailable):
     """It was not asked: it failed a moment ago, or too many are waiting for it."""
 
 
+class IssuerUnavailable(UpstreamUnavailable):
+    """The keys of the issuer that a token names cannot be had. Nobody else has a say about that token."""
+
+
 class UpstreamThrottled(SidecarError):
     """Another system wants to be left alone: wait `retry_after` seconds."""
 

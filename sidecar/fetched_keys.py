@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from math import inf
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 
 from sidecar.asking import Asker, Reply
 from sidecar.caching import SingleFlight
-from sidecar.errors import InvalidToken, InvalidValue, UpstreamThrottled, UpstreamUnavailable
+from sidecar.errors import (
+    InvalidToken,
+    InvalidValue,
+    IssuerUnavailable,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
 from sidecar.hosts import is_loopback
 from sidecar.jwk import VerifyingKey
 from sidecar.jwks import VerifyingKeys, read_jwks
@@ -28,7 +35,12 @@ COOLDOWN = 10.0
 OLDEST = 300.0
 """Seconds after which keys that are used are fetched again."""
 
+_TOO_OLD = 2 * OLDEST
+"""Seconds after which nobody has used them for so long that the next one waits for new ones."""
+
 _METADATA = "/.well-known/openid-configuration"
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +49,15 @@ class FetchedKeys:
     """A KeySet at an address of the settings, or of the issuer's metadata (OpenID Connect Discovery 1.0).
 
     The last good set is used until there is another. One that is used and older than OLDEST is fetched again
-    meanwhile; for a token whose key is not in it at once, and that token waits. A wait ends with the asker's
-    timeout: with two, where there are metadata to be read first.
+    meanwhile; for a token whose key is not in it at once, and that token waits. So does one that finds a set
+    which nobody has used for long: a key may have been withdrawn since. While fetching fails, nobody waits
+    for a key that is there. A wait ends with the asker's timeout: with two, where there are metadata to be
+    read first.
 
     Metadata are read each time: an issuer that moves its keys may leave the old ones where they were.
     """
+
+    good_for = OLDEST
 
     def __init__(
         self, settings: JwtSettings, name: str, *, asker: Asker, metrics: Metrics, clock: Clock
@@ -52,7 +68,9 @@ class FetchedKeys:
         self._metrics = metrics
         self._clock = clock
         self._keys = VerifyingKeys()
+        self._is_here = is_loopback(urlsplit(settings.issuer).hostname or "")
         self._failed: bool | None = None
+        self._asked = ""
         self._fetched_at = self._next_at = -inf
         self._flights: SingleFlight[None] = SingleFlight()
 
@@ -63,16 +81,17 @@ class FetchedKeys:
     async def find(self, kid: str | None, algorithm: str) -> VerifyingKey:
         """See KeySet.find."""
         key = self._keys.find(kid, algorithm)
-        if key is not None:
-            if self._clock.monotonic() >= self._fetched_at + OLDEST:
-                self._begin()
+        age = self._clock.monotonic() - self._fetched_at
+        if key is not None and age < OLDEST:
             return key
-        if fetch := self._begin():
+        fetch = self._begin()
+        if fetch and (key is None or (age >= _TOO_OLD and not self._failed)):
             await asyncio.wait((fetch,))
-            if key := self._keys.find(kid, algorithm):
-                return key
+            key = self._keys.find(kid, algorithm)
+        if key is not None:
+            return key
         if self._failed is not False:
-            raise UpstreamUnavailable(f"{self._name}: its keys could not be fetched")
+            raise IssuerUnavailable(f"{self._name}: its keys could not be fetched")
         raise InvalidToken("no key of its issuer signed it")
 
     async def close(self) -> None:
@@ -91,11 +110,11 @@ class FetchedKeys:
 
     async def _fetch(self) -> None:
         try:
-            keys = await self._asker.ask_for(self._read_keys, "GET", await self._address())
+            keys = await self._get(self._read_keys, await self._address())
         except (UpstreamUnavailable, UpstreamThrottled, InvalidValue) as fault:
             self._metrics.jwks_refreshes.inc((self._name, "error"))
             if not self._failed:
-                log.warning("jwks_not_fetched", authenticator=self._name, error=str(fault))
+                log.warning("jwks_not_fetched", authenticator=self._name, url=self._asked, error=str(fault))
             self._failed = True
             return
         self._metrics.jwks_refreshes.inc((self._name, "ok"))
@@ -113,7 +132,11 @@ class FetchedKeys:
             return self._settings.jwks_url
         # OpenID Connect Discovery 1.0, 4.1: a slash at its end is left out here, and here alone.
         metadata = self._settings.issuer.removesuffix("/") + _METADATA
-        return await self._asker.ask_for(self._read_metadata, "GET", metadata)
+        return await self._get(self._read_metadata, metadata)
+
+    async def _get(self, read: Callable[[Reply], T], url: str) -> T:
+        self._asked = url.partition("?")[0]  # what is behind may be a secret
+        return await self._asker.ask_for(read, "GET", url)
 
     def _read_metadata(self, reply: Reply) -> str:
         with self._outages(reply):
@@ -140,11 +163,11 @@ class FetchedKeys:
             raise UpstreamUnavailable(f"{self._name}: {error}") from None
 
     def _may_be_asked(self, address: str) -> bool:
-        """By the same rule as the addresses in the settings."""
+        """By the rule for addresses in the settings; no issuer elsewhere sends us to this machine."""
         try:
             parts = urlsplit(address)
         except ValueError:
             return False
         if parts.scheme == "http":
-            return self._settings.allow_http or is_loopback(parts.hostname or "")
-        return parts.scheme == "https"
+            return self._settings.allow_http or (self._is_here and is_loopback(parts.hostname or ""))
+        return parts.scheme == "https" and bool(parts.hostname)

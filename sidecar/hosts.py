@@ -49,8 +49,12 @@ def origin_of(url: str) -> str:
     """
     parts = urlsplit(url)
     host = read_host(parts.netloc.encode("ascii"), parts.scheme)
-    port = "" if host.port == DEFAULT_PORTS[parts.scheme] else f":{host.port}"
-    return f"{parts.scheme}://{host.name}{port}"
+    return f"{parts.scheme}://{authority_of(host, parts.scheme)}"
+
+
+def authority_of(host: Host, scheme: str) -> str:
+    """The host as browsers write it in an origin: without the scheme's default port."""
+    return host.name if host.port == DEFAULT_PORTS[scheme] else f"{host.name}:{host.port}"
 
 
 def _split(authority: str) -> tuple[str, int | None]:
@@ -103,6 +107,10 @@ class HostPattern:
                 f'{text!r} is not a host: write "app.example.com", "*.example.com" or "app.example.com:8443"'
             ) from None
         return cls(name, below, port)
+
+    def __str__(self) -> str:
+        port = "" if self.port is None else f":{self.port}"
+        return f"{'*.' if self.below else ''}{self.name}{port}"
 
     def matches(self, host: Host) -> bool:
         """Whether the host, in its normal form, is one of these."""

@@ -31,20 +31,29 @@ class IdentityHeaders:
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._names = tuple(name.encode("ascii") for name in fields)
         self._fields = tuple(fields.values())
-        self._framing = sum(len(name) + len(": \r\n") for name in self._names)
         self.anonymous: HeaderLines = tuple((name, b"") for name in self._names)
         # A user has many sessions and tokens, and one set of headers.
         self._lines = lru_cache(maxsize=_KEPT)(self._rendered)
 
     def render(self, identity: Identity) -> HeaderLines | None:
         """The complete headers; None where they are longer than a gateway would take."""
-        return self._lines(tuple([getattr(identity, field) for field in self._fields]))
+        values = tuple([getattr(identity, field) for field in self._fields])
+        # What is too long may be of any length: it is not remembered.
+        return self._lines(values) if sum(map(_length, values)) <= LIMIT else None
 
     def _rendered(self, values: tuple[Value, ...]) -> HeaderLines | None:
-        escaped_values = [_escaped_value(value) for value in values]
-        if self._framing + sum(map(len, escaped_values)) > LIMIT:
-            return None
-        return tuple(zip(self._names, escaped_values, strict=True))
+        lines = tuple(zip(self._names, map(_escaped_value, values), strict=True))
+        return lines if fit(lines) else None
+
+
+def fit(lines: HeaderLines) -> bool:
+    """Whether an answer may have all of these: `LIMIT`."""
+    return sum(len(name) + len(": \r\n") + len(value) for name, value in lines) <= LIMIT
+
+
+def _length(value: Value) -> int:
+    """Bytes that it has in a header, at least."""
+    return len(value) if isinstance(value, str) else sum(map(len, value), len(value) - 1)
 
 
 def _escaped_value(value: Value) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,9 @@ log = structlog.get_logger(__name__)
 
 
 class KeySet(Protocol):
-    """The keys of one issuer."""
+    """The keys of one issuer. What one of them has verified is good for `good_for` seconds."""
+
+    good_for: float
 
     def start(self) -> None:
         """Begins to get them, and does not wait."""
@@ -29,7 +32,7 @@ class KeySet(Protocol):
     async def find(self, kid: str | None, algorithm: str) -> VerifyingKey:
         """The key that a token's header names. Raises InvalidToken where there is none.
 
-        Raises UpstreamUnavailable where nobody knows: they could not be fetched.
+        Raises IssuerUnavailable where nobody knows: they could not be fetched.
         """
 
     async def close(self) -> None:
@@ -107,6 +110,8 @@ class FixedKeys:
 
     Raises InvalidValue where there is none to be used: the setting, the path and why, not what it holds.
     """
+
+    good_for = inf
 
     def __init__(self, settings: JwtSettings, name: str) -> None:
         self._have_ids = bool(settings.jwks_file)

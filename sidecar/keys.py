@@ -20,6 +20,7 @@ from sidecar.settings import Tokens
 
 SESSION_TOKEN = "session+jwt"
 MANAGEMENT_TOKEN = "management+jwt"
+ASSERTION = "assertion+jwt"
 
 MANAGEMENT_LIFETIME = 7200
 """Seconds: as long as the vendor whose clients ask for such tokens lets them live."""
@@ -86,7 +87,10 @@ class _Key:
 
 
 class _Kind(NamedTuple):
-    """What tokens of one `typ` have in common: their `aud`, and how many seconds they live."""
+    """What tokens of one `typ` have in common: how many seconds they live, and their `aud`.
+
+    `audience` is empty where each token is for somebody else.
+    """
 
     audience: str
     lifetime: int
@@ -111,7 +115,12 @@ class KeyRing:
     """Signs with the newest key and verifies with every one that a living token may carry."""
 
     def __init__(
-        self, store: SigningKeyStore, revocations: Revocations, clock: Clock, settings: Tokens
+        self,
+        store: SigningKeyStore,
+        revocations: Revocations,
+        clock: Clock,
+        settings: Tokens,
+        assertion_lifetime: float,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -120,6 +129,7 @@ class KeyRing:
         self._kinds = {
             SESSION_TOKEN: _Kind(settings.audience, int(settings.lifetime)),
             MANAGEMENT_TOKEN: _Kind("sidecar-management", MANAGEMENT_LIFETIME),
+            ASSERTION: _Kind("", int(assertion_lifetime)),
         }
 
     async def start(self) -> None:
@@ -139,15 +149,20 @@ class KeyRing:
         self._keys.forget()
         return key
 
-    async def sign(self, kind: str, claims: dict[str, Any], *, not_after: float) -> SignedToken:
-        """A token of this `typ`, with the registered claims added; it ends at `not_after` at the latest."""
+    async def sign(
+        self, kind: str, claims: dict[str, Any], *, not_after: float, audience: str = ""
+    ) -> SignedToken:
+        """A token of this `typ`, with the registered claims added; it ends at `not_after` at the latest.
+
+        `audience`: whom it is for, of a kind whose tokens are each for somebody else.
+        """
         key, *_ = await self._current()
-        audience, lifetime = self._kinds[kind]
+        usual_audience, lifetime = self._kinds[kind]
         now = int(self._clock.now())
         expires_at = int(min(now + lifetime, not_after))
         registered = {
             "iss": self._settings.issuer,
-            "aud": audience,
+            "aud": usual_audience or audience,
             "iat": now,
             "exp": expires_at,
             "jti": secrets.token_hex(16),
@@ -161,8 +176,9 @@ class KeyRing:
     async def verify(self, token: bytes, kind: str) -> dict[str, Any]:
         """The claims of a token of this `typ` that we signed for this purpose and that is in force.
 
-        Raises InvalidToken. What PyJWT would let pass is refused before it is asked: padding, duplicate
-        members in the header, another `typ`, and (in older versions) `crit`.
+        Of a kind whose tokens are each for somebody else, the caller judges `aud`. Raises InvalidToken.
+        What PyJWT would let pass is refused before it is asked: padding, duplicate members in the header,
+        another `typ`, and (in older versions) `crit`.
         """
         header = read_jws(token).header
         key = next((key for key in await self._current() if key.stored.id == header.get("kid")), None)
@@ -205,6 +221,7 @@ class KeyRing:
                 # Time is ours to judge: PyJWT has a clock of its own.
                 options={
                     "require": list(_REQUIRED),
+                    "verify_aud": bool(audience),
                     "verify_exp": False,
                     "verify_iat": False,
                     "verify_nbf": False,

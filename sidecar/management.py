@@ -49,13 +49,12 @@ class ManagementClients:
         self._clock = clock
 
     async def by_secret(self, key_id: str, secret: str, client: IPAddress) -> AccessKey | None:
-        """The key with this id and secret.
+        """The key with this id and secret, at an endpoint whose requests are counted already.
 
         A wrong secret counts towards a ban of the client, and of nothing else: 256 random bits are not
         guessed, and nobody who knows a key's id shall be able to lock its owner out. Raises Throttled,
         StoreUnavailable.
         """
-        self._limits.count_attempt(client)
         self._limits.refuse_banned(client)
         expected = await self._secret(key_id)
         if not hmac.compare_digest(expected.encode("ascii"), secret.encode("utf-8")):
@@ -63,6 +62,11 @@ class ManagementClients:
             log.info("access_key_refused", reason="wrong_secret", client=str(client))
             return None
         return await self._live(key_id)
+
+    async def sign_in(self, key_id: str, secret: str, client: IPAddress) -> AccessKey | None:
+        """The same, for who then goes on with a token: it is counted as a sign-in. Raises as `by_secret`."""
+        self._limits.count_attempt(client)
+        return await self.by_secret(key_id, secret, client)
 
     async def token(self, key: AccessKey, claims: Mapping[str, str]) -> SignedToken:
         """A token for the key, with these claims besides."""

@@ -160,6 +160,24 @@ class RequestPath(NamedTuple):
     split: str | None = None
 
 
+class Asked(NamedTuple):
+    """What a client asks a proxy for, byte for byte. `target` is what it puts into the request line."""
+
+    method: bytes
+    scheme: bytes
+    host: bytes
+    target: bytes
+
+
+class Question(NamedTuple):
+    """A check, as a proxy asks it: the request line, Host, and the header lines that say what was asked."""
+
+    target: bytes
+    lines: HeaderLines
+    method: bytes = b"GET"
+    host: bytes = b"sidecar"
+
+
 class OriginalRequest(NamedTuple):
     """What the client asked the proxy for. `url` is the address as the client would repeat it."""
 
@@ -216,6 +234,7 @@ class Identity(NamedTuple):
     accounts: tuple[Account, ...] = ()
     scopes: tuple[str, ...] = ()
     session_id: str = ""
+    key_id: str = ""
     issuer: str = ""
     number: int | None = None
     expires_at: float = inf
@@ -248,6 +267,7 @@ class Identity(NamedTuple):
         *,
         scopes: tuple[str, ...] = (),
         session_id: str = "",
+        key_id: str = "",
         expires_at: float = inf,
     ) -> Identity:
         """A local user: the subject is the user's id in decimal."""
@@ -263,6 +283,7 @@ class Identity(NamedTuple):
             accounts=user.accounts,
             scopes=scopes,
             session_id=session_id,
+            key_id=key_id,
             expires_at=expires_at,
         )
 
@@ -302,6 +323,9 @@ class Verified(NamedTuple):
     cacheable: float = inf
     cookies: tuple[bytes, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Verified {self.identity!r}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -333,9 +357,13 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Signed in, or irrelevant: it may not pass, and signing in again would not help."""
+    """Signed in, or irrelevant: it may not pass, and signing in again would not help.
+
+    `cookies` are Set-Cookie values that another system wants the client to have all the same.
+    """
 
     reason: Reason
+    cookies: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,9 +383,10 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nobody knows: something that must be asked failed."""
+    """Nobody knows: something that must be asked failed. `why` is for the operator alone."""
 
     reason: Reason
+    why: str = ""
 
 
 Decision = Allow | Challenge | Deny | Malformed | Limited | Unavailable

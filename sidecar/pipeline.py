@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.apps import DisabledApps
+from sidecar.assertions import Assertions
 from sidecar.authentication import Authentication
 from sidecar.caching import Known
 from sidecar.cookies import SessionCookie
@@ -22,7 +23,6 @@ from sidecar.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
-from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import (
     Allow,
     Challenge,
@@ -31,6 +31,7 @@ from sidecar.model import (
     Decision,
     Deny,
     Form,
+    HeaderLines,
     Headers,
     Limited,
     Malformed,
@@ -63,7 +64,9 @@ class Pipeline:
     revocations: Revocations
     usage: UsageRecorder
     clock: Clock
-    identity_headers: IdentityHeaders
+    assertions: Assertions | None
+    anonymous: HeaderLines
+    """The headers of a public rule's answer where nobody is signed in."""
     redirects: Redirects
     cookie: SessionCookie
 
@@ -85,7 +88,7 @@ class Pipeline:
             return Allow(Reason.PREFLIGHT, None, self.identity_headers.anonymous)
         decision = await self._judged(request, original, rule)
         if rule.access == "public" and not isinstance(decision, Allow):
-            return Allow(Reason.PUBLIC, None, self.identity_headers.anonymous)
+            return Allow(Reason.PUBLIC, None, self.anonymous)
         return decision
 
     async def _judged(self, request: CheckRequest, original: OriginalRequest, rule: Rule) -> Decision:
@@ -103,25 +106,30 @@ class Pipeline:
                 answer = await self.authentication.identify(credential, among, original.client, now)
             if isinstance(answer, Rejected):
                 return self._challenge(answer.reason, request, original, rule)
-            return await self._authorised(answer, credential, rule, now)
+            return await self._authorised(answer, credential, original, rule, now)
         except CredentialRefused as refused:
             return self._challenge(refused.reason, request, original, rule)
         except (Throttled, UpstreamThrottled) as throttled:
             return Limited(reason_of(throttled), throttled.retry_after)
         except (StoreUnavailable, UpstreamUnavailable, Overloaded) as outage:
-            return Unavailable(reason_of(outage))
+            return Unavailable(reason_of(outage), str(outage))
 
-    async def _authorised(self, known: Known, credential: Credential, rule: Rule, now: float) -> Decision:
-        identity = known.verified.identity
+    async def _authorised(
+        self, known: Known, credential: Credential, original: OriginalRequest, rule: Rule, now: float
+    ) -> Decision:
+        identity, others_cookies = known.verified.identity, known.verified.cookies
         refusal = rule.refusal(identity)
         if refusal is not None:
-            return Deny(refusal)
+            return Deny(refusal, others_cookies)
         if rule.app and await self.disabled_apps.holds(rule.app):
-            return Deny(Reason.APP_DISABLED)
-        if known.headers is None:
-            return Deny(Reason.IDENTITY_TOO_LARGE)
+            return Deny(Reason.APP_DISABLED, others_cookies)
+        headers = known.headers
+        if headers is not None and self.assertions is not None:
+            headers = await self.assertions.beside(headers, identity, original, now)
+        if headers is None:
+            return Deny(Reason.IDENTITY_TOO_LARGE, others_cookies)
         cookies = await self._used(known.verified, credential, rule, now)
-        return Allow(Reason.AUTHENTICATED, identity, known.headers, cookies)
+        return Allow(Reason.AUTHENTICATED, identity, headers, cookies)
 
     async def _used(
         self, verified: Verified, credential: Credential, rule: Rule, now: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sidecar.errors import RequestRefused
 from sidecar.hosts import HostPattern
@@ -13,6 +14,8 @@ from sidecar.ports import Authenticator
 from sidecar.settings import RuleSettings
 from sidecar.settings.types import Network
 from sidecar.trust import contains
+
+Selector = Literal["hosts", "paths", "methods", "networks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,17 @@ class Rule:
             allow_preflight=settings.allow_preflight,
         )
 
-    def selects(self, request: OriginalRequest, path: str) -> bool:
-        """Whether the request, read as having this path, falls under this rule."""
-        return (
-            (not self.hosts or any(pattern.matches(request.host) for pattern in self.hosts))
-            and (not self.paths or any(pattern.matches(path) for pattern in self.paths))
-            and (not self.methods or request.method in self.methods)
-            and (not self.networks or contains(self.networks, request.client))
-        )
+    def misfit(self, request: OriginalRequest, path: str) -> Selector | None:
+        """The selector that passes the request over, read as having this path; None: it is selected."""
+        if self.hosts and not any(pattern.matches(request.host) for pattern in self.hosts):
+            return "hosts"
+        if self.paths and not any(pattern.matches(path) for pattern in self.paths):
+            return "paths"
+        if self.methods and request.method not in self.methods:
+            return "methods"
+        if self.networks and not contains(self.networks, request.client):
+            return "networks"
+        return None
 
     def refusal(self, identity: Identity) -> Reason | None:
         """What this identity lacks, or None where it may pass."""
@@ -90,7 +96,7 @@ class Policy:
     """The rules in their order."""
 
     def __init__(self, rules: Iterable[RuleSettings], enabled: Mapping[str, Authenticator]) -> None:
-        self._rules = tuple(Rule.of(rule, position, enabled) for position, rule in enumerate(rules))
+        self.rules = tuple(Rule.of(rule, position, enabled) for position, rule in enumerate(rules))
 
     def select(self, request: OriginalRequest) -> Rule | None:
         """The first rule that selects the request.
@@ -110,7 +116,7 @@ class Policy:
         return rule
 
     def _first(self, request: OriginalRequest, path: str) -> Rule | None:
-        for rule in self._rules:
-            if rule.selects(request, path):
+        for rule in self.rules:
+            if rule.misfit(request, path) is None:
                 return rule
         return None

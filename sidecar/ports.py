@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sidecar.model import (
+    Asked,
     CheckRequest,
     CheckResponse,
     Credential,
@@ -13,6 +14,7 @@ from sidecar.model import (
     Form,
     IPAddress,
     OriginalRequest,
+    Question,
     Rejected,
     Verified,
 )
@@ -45,6 +47,9 @@ class Gateway(Protocol):
 
     name: str
 
+    def question(self, asked: Asked) -> Question:
+        """How this proxy asks about a client's request; `parse` reads it back."""
+
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """The proxied request. Raises RequestRefused where it can be read in no way or in two."""
 
@@ -71,6 +76,13 @@ class CookieReader(Protocol):
     """Says whose session a cookie is, wherever it comes from."""
 
     async def of_cookie(self, secret: bytes) -> Verified | Rejected:
+        """Raises StoreUnavailable."""
+
+
+class ById(Protocol):
+    """Says whose credential has this id, which opens nothing itself."""
+
+    async def by_id(self, credential_id: str) -> Verified | Rejected:
         """Raises StoreUnavailable."""
 
 

@@ -7,7 +7,8 @@ import platform
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from io import StringIO
 from itertools import accumulate
@@ -304,6 +305,27 @@ def _add_request_id(
     if request := CURRENT_REQUEST.get():
         event["request_id"] = str(request)
     return event
+
+
+@contextmanager
+def overheard() -> Iterator[list[structlog.typing.EventDict]]:
+    """What the parts log meanwhile, from debug up. Of it, only faults of our own go where they always go."""
+    events: list[structlog.typing.EventDict] = []
+
+    def note(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        events.append(dict(event))
+        if "exc_info" not in event:
+            raise structlog.DropEvent
+        return event
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[note, *before["processors"]], wrapper_class=structlog.make_filtering_bound_logger("debug")
+    )
+    try:
+        yield events
+    finally:
+        structlog.configure(**before)
 
 
 def _adopt_library_logs(

@@ -91,3 +91,10 @@ class UsageRecorder:
         if usage.kind == "session":
             return await self._sessions.touch(usage.id, now=now, unused_since=unused_since, app=app)
         return await self._keys[usage.kind].touch(usage.id, now=now, unused_since=unused_since)
+
+
+class UnwrittenUses(UsageRecorder):
+    """Answers as the recorder would, and writes nothing: for whoever only wants to know."""
+
+    async def _noted(self, _usage: Usage, _new_app: str, _now: float, is_due: bool) -> bool:
+        return is_due

@@ -48,10 +48,15 @@ class Upstream:
 
     says: Answer | Exception = ALICE
     calls: int = 0
+    left_alone: UpstreamUnavailable | None = None
     lets_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.lets_go.set()
+
+    def refuse(self) -> None:
+        if self.left_alone is not None:
+            raise self.left_alone
 
     async def ask(self) -> Answer:
         self.calls += 1
@@ -79,6 +84,7 @@ class World:
             cache=cache,
             negative_cache=negative_cache,
             stale_if_error=stale_if_error,
+            refuse=self.upstream.refuse,
             clock=self.clock,
             metrics=self.metrics,
             **bounds,
@@ -571,6 +577,27 @@ async def test_in_an_outage_nobody_asks_again_at_once(world: World) -> None:
     assert world.results() == {"miss": 1, "stale": 5}
     with pytest.raises(UpstreamUnavailable):  # whose identity is not known is asked about
         await world.answers.get(b"another", asking(world, DOWN, 0.0))
+
+
+async def test_of_a_system_that_is_left_alone_nothing_is_begun(world: World) -> None:
+    await world.get()
+    world.upstream.left_alone = DOWN
+    world.clock.advance(CACHE)
+    assert await world.get() == ALICE
+    with pytest.raises(UpstreamUnavailable):
+        await world.get(b"another")
+    assert world.upstream.calls == 1
+    assert world.results() == {"miss": 2, "stale": 1}
+
+
+async def test_who_asked_before_it_was_left_alone_gets_the_answer(world: World) -> None:
+    (first,) = await world.callers(1)
+    world.upstream.left_alone = DOWN
+    joined = asyncio.create_task(world.get())
+    await idle()
+    world.upstream.lets_go.set()
+    assert await first == await joined == ALICE
+    assert world.results() == {"miss": 1, "coalesced": 1}
 
 
 @pytest.mark.parametrize("until", ["its own end", "the end of stale_if_error"])

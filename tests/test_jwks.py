@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from sidecar.asking import Asker
 from sidecar.breaker import Breaker
-from sidecar.errors import InvalidToken, InvalidValue, UpstreamUnavailable
+from sidecar.errors import InvalidToken, InvalidValue, IssuerUnavailable, UpstreamUnavailable
 from sidecar.fetched_keys import COOLDOWN, OLDEST, FetchedKeys
 from sidecar.jwks import FixedKeys, KeySet, VerifyingKeys, read_jwks
 from sidecar.settings import JwtSettings
@@ -372,7 +372,7 @@ async def test_keys_are_fetched_by_whoever_needs_them_where_nobody_began() -> No
 async def test_f75_however_many_unknown_kids_come_there_is_one_fetch_per_cooldown(
     published: bytes | None,
 ) -> None:
-    expected = InvalidToken if published in {jwks(A), jwks()} else UpstreamUnavailable
+    expected = InvalidToken if published in {jwks(A), jwks()} else IssuerUnavailable
     async with scene(published) as here:
         for fetches in (1, 2, 3):
             for tenth in range(10):
@@ -395,6 +395,28 @@ async def test_a_new_key_is_found_when_the_cooldown_is_over() -> None:
         here.clock.advance(0.2)
         assert await here.has("new")
         assert here.fetches == 2
+
+
+async def test_who_comes_after_a_long_time_does_not_pass_by_a_key_that_was_withdrawn() -> None:
+    async with scene() as here:
+        assert await here.has("a")
+        here.publish(jwks(jwk("ES256", "new", 1)))
+        here.clock.advance(2 * OLDEST)
+        assert not await here.has("a")
+        assert here.fetches == 2
+
+
+async def test_while_keys_cannot_be_fetched_nobody_waits_for_one_that_is_there() -> None:
+    async with scene() as here:
+        assert await here.has("a")
+        here.publish(None)
+        here.clock.advance(2 * OLDEST)
+        assert await here.has("a")  # who was first has waited, in vain
+        here.clock.advance(COOLDOWN)
+        here.publish(jwks(jwk("ES256", "new", 1)))
+        assert await here.has("a")
+        await here.landed()
+        assert not await here.has("a")
 
 
 async def test_keys_that_are_used_are_fetched_again_before_anybody_waits() -> None:
@@ -588,7 +610,8 @@ async def test_the_issuers_name_is_compared_letter_by_letter() -> None:
     ("allow_http", "address", "asked"),
     [
         (False, "https://keys.example.com/jwks", True),
-        (False, "http://127.0.0.1:8080/jwks", True),
+        (False, "http://127.0.0.1:8080/jwks", False),
+        (False, "https://", False),
         (False, "http://keys.example.com/jwks", False),
         (False, "http://127.0.0.1.example.com/jwks", False),
         (False, "http://127.0.0.1@keys.example.com/jwks", False),
@@ -602,6 +625,13 @@ def test_plain_http_beyond_this_machine_is_asked_only_where_that_is_allowed(
     chosen = settings(issuer="https://idp.example.com", allow_http=allow_http)
     keys = FetchedKeys(chosen, "idp", asker=None, metrics=Metrics(), clock=ManualClock())  # type: ignore[arg-type]
     assert keys._may_be_asked(address) is asked
+
+
+def test_an_issuer_on_this_machine_may_have_its_keys_here() -> None:
+    chosen = settings(issuer="http://127.0.0.1:8080")
+    keys = FetchedKeys(chosen, "idp", asker=None, metrics=Metrics(), clock=ManualClock())  # type: ignore[arg-type]
+    assert keys._may_be_asked("http://127.0.0.1:8080/jwks")
+    assert not keys._may_be_asked("http://keys.example.com/jwks")
 
 
 async def test_an_issuer_may_move_its_keys() -> None:

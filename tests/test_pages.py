@@ -155,12 +155,12 @@ async def test_what_is_not_there_is_a_page_that_says_so(
 
 @pytest.mark.parametrize(
     "body",
-    [b"username=%ff", b"a=1&" * 100, b"novalue"],
-    ids=["not UTF-8", "too many fields", "no form"],
+    [b"username=%ff", b"a=1&" * 100, b"novalue", b"username=a&username=b"],
+    ids=["not UTF-8", "too many fields", "no form", "a field twice"],
 )
 async def test_a_form_that_cannot_be_read_is_refused_in_words(sidecar: Running, body: bytes) -> None:
     answer = await sidecar.ask("POST", "/login", [], body)
-    assert (answer.status, "The form cannot be read." in answer.text) == (400, True)
+    assert (answer.status, "The form cannot be read" in answer.text) == (400, True)
 
 
 async def test_a_form_that_is_too_long_is_refused_in_words(sidecar: Running) -> None:

@@ -153,6 +153,13 @@ def test_d46_the_limit_counts_whole_lines(spare: int, fits: bool) -> None:
         assert headers.render(Identity("1", "session", name=name)) is None
 
 
+def test_d46_what_fits_no_header_is_not_kept() -> None:
+    headers = IdentityHeaders({"X-R": "roles"})
+    for number in range(100):
+        assert headers.render(Identity("1", "session", roles=(str(number), "r" * LIMIT))) is None
+    assert headers._lines.cache_info().currsize == 0
+
+
 async def test_d46_an_identity_that_fits_no_header_is_refused_and_not_cut(sidecar: Running) -> None:
     fitting = await sidecar.add_user("small", roles=tuple(f"role-{n:04}" for n in range(500)))
     large = await sidecar.add_user("large", roles=tuple(f"a-much-longer-role-{n:04}" for n in range(500)))

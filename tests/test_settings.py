@@ -169,6 +169,27 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ({"identity_headers": {"Set-Cookie": "email"}}, "identity_headers: Set-Cookie already has a meaning"),
         ({"identity_headers": {"X_A": "email"}}, "identity_headers: 'X_A' is not a header's name"),
         (
+            {"identity_assertion": {"header": "X_A"}},
+            "identity_assertion.header: 'X_A' is not a header's name",
+        ),
+        ({"identity_assertion": {"header": ""}}, "identity_assertion.header: '' is not a header's name"),
+        (
+            {"identity_assertion": {"header": "Authorization"}},
+            "identity_assertion.header: Authorization already has a meaning",
+        ),
+        (
+            {"identity_assertion": {"enabled": True, "header": "x-auth-USER"}},
+            "identity_assertion.header: x-auth-USER is one of the identity_headers already",
+        ),
+        (
+            {"identity_assertion": {"enabled": True}, "tokens": {"algorithm": "HS256"}},
+            "tokens.algorithm: no application can verify HS256",
+        ),
+        (
+            {"identity_assertion": {"lifetime": "1500ms"}},
+            "identity_assertion.lifetime: a token's times are whole seconds",
+        ),
+        (
             {"store": {"url": "postgresql://u:PLANTED@h/d"}},
             "store.url: PostgreSQL is reserved for a later version",
         ),

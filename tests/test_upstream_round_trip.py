@@ -391,3 +391,70 @@ async def test_authing_a_key_that_is_revoked_there_is_an_outage(
     by_authing.clock.advance(CACHE + STALE)
     refused = await by_authing.check("nginx", [line])
     assert (refused.status, refused.reason) == (503, "upstream_unavailable")
+
+
+# --- introspection -------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def introspecting(there: There, directory: Path, **table: Any) -> AsyncIterator[Running]:
+    """One that asks; its time begins now, since it is told when tokens of there expire."""
+    key_id, secret = there.access_key()
+    asked = {
+        "type": "introspection",
+        "url": there.url("/oauth2/introspect"),
+        "client_id": key_id,
+        "client_secret": secret,
+        "issuer": "https://there.example.com",
+        "audience": "sidecar",
+        "subject_prefix": "there:",
+        "timeout": "500ms",
+    }
+    async with running(directory, {"authenticators": {"there": {**asked, **table}}}) as sidecar:
+        sidecar.clock.wall = time.time()
+        yield sidecar
+
+
+@pytest.mark.parametrize("client_auth", ["basic", "post"])
+async def test_introspection_who_signed_in_there_passes_here_until_they_sign_out(
+    there: There, tmp_path: Path, client_auth: str
+) -> None:
+    async with introspecting(there, tmp_path, client_auth=client_auth) as sidecar:
+        ticket = by_token(there)
+        answer = await sidecar.check("nginx", [ticket.line])
+        assert answer.status == 200
+        named = {name: answer.one(name) for name in sidecar.parts.settings.identity_headers}
+        absent = dict.fromkeys(named, "")
+        identity = {"X-Auth-User-Id": "there:1", "X-Auth-Method": "introspection:there"}
+        assert named == {**absent, **NAMES, **EMAIL, **ROLES, **PERMISSIONS, **identity}
+        there.installation.cli("sessions", "revoke", ticket.session_id)
+        sidecar.clock.advance(CACHE)
+        refused = await sidecar.check("nginx", [ticket.line])
+        assert (refused.status, refused.reason) == (401, "unknown_credential")
+
+
+async def test_introspection_many_ask_more_often_than_anybody_may_sign_in(
+    there: There, tmp_path: Path
+) -> None:
+    async with introspecting(there, tmp_path) as sidecar:
+        for _ in range(12):
+            assert (await sidecar.check("nginx", [by_token(there).line])).status == 200
+
+
+async def test_introspection_while_it_is_stopped_who_was_seen_goes_on_and_nobody_else(
+    there: There, tmp_path: Path
+) -> None:
+    async with introspecting(there, tmp_path) as sidecar:
+        seen, unseen = by_token(there), by_token(there)
+        assert (await sidecar.check("nginx", [seen.line])).status == 200
+        with there.stopped():
+            sidecar.clock.advance(CACHE)
+            assert (await sidecar.check("nginx", [seen.line])).status == 200
+            refused = await sidecar.check("nginx", [unseen.line])
+            assert (refused.status, refused.reason) == (503, "upstream_unavailable")
+
+
+async def test_introspection_a_wrong_secret_is_an_outage_and_no_refusal(there: There, tmp_path: Path) -> None:
+    async with introspecting(there, tmp_path, client_secret="wrong") as sidecar:
+        refused = await sidecar.check("nginx", [by_token(there).line])
+        assert (refused.status, refused.reason) == (503, "upstream_unavailable")

@@ -26,7 +26,11 @@ class ApiKeyAuthenticator:
         """See Authenticator.authenticate."""
         if not credential.value.startswith(API_KEY_PREFIX.encode("ascii")):
             return None if credential.form is Form.BEARER else Rejected(Reason.UNKNOWN_KEY)
-        key = await self._api_keys.find(id_of_secret(credential.value))
+        return await self.by_id(id_of_secret(credential.value))
+
+    async def by_id(self, credential_id: str) -> Verified | Rejected:
+        """Whose key has this id."""
+        key = await self._api_keys.find(credential_id)
         if key is None:
             return Rejected(Reason.UNKNOWN_KEY)
         expires_at = inf if key.expires_at is None else key.expires_at
@@ -35,5 +39,5 @@ class ApiKeyAuthenticator:
         user = await self._users.find(key.user_id)
         if user is None or user.disabled:
             return Rejected(Reason.USER_DISABLED)
-        identity = Identity.of_user(user, self.name, scopes=key.scopes, expires_at=expires_at)
+        identity = Identity.of_user(user, self.name, scopes=key.scopes, key_id=key.id, expires_at=expires_at)
         return Verified(identity, user, key, UsageRecorder.of_key(key))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from sidecar.caching import SingleFlight
+from sidecar.credentials import name_and_password
 from sidecar.model import Credential, Form, Identity, IPAddress, Reason, Rejected, Verified
 from sidecar.records import User
 from sidecar.revocation import Revocations
@@ -27,7 +25,7 @@ class BasicAuthenticator:
 
     async def authenticate(self, credential: Credential, client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate."""
-        name, password = _name_and_password(credential.value)
+        name, password = name_and_password(credential.value)
         if not name or not password:
             return Rejected(Reason.MALFORMED_CREDENTIAL)
         # A page asks for a dozen things at once, with one password: it is hashed for all of them that know
@@ -39,12 +37,3 @@ class BasicAuthenticator:
         if isinstance(user, Rejected):
             return user
         return Verified(Identity.of_user(user, self.name), user, cacheable=self._cache)
-
-
-def _name_and_password(value: bytes) -> tuple[str, str]:
-    """Both empty where it is not base64 of UTF-8 with a colon in it."""
-    try:
-        name, _, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return name, password

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus, urlencode
 import structlog
 
 from sidecar.answers import Answers
-from sidecar.asking import Asker, Reply
+from sidecar.asking import Asker, Reply, blames_the_question
 from sidecar.claims import ClaimsReader
 from sidecar.credentials import API_KEY_PREFIX
 from sidecar.errors import InvalidToken, InvalidValue, UpstreamUnavailable
@@ -25,6 +25,10 @@ from sidecar.strict_json import read_object
 
 _HEADERS = [(b"accept", b"application/json"), (b"content-type", b"application/x-www-form-urlencoded")]
 _FORM = {"token_type_hint": "access_token"}
+
+_BEARERS = {"bearer", "access_token"}
+"""The token_type of what may be presented as it is: not of a refresh token, nor of one that is bound to a key
+(RFC 9449)."""
 
 _OUR_CLIENT_IS_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
@@ -62,7 +66,6 @@ class IntrospectionAuthenticator:
         self._answers = answers
         self._clock = clock
         self._is_ours = is_ours
-        self._told: set[int] = set()
         self._headers, self._form = list(_HEADERS), dict(_FORM)
         if settings.client_auth == "basic":
             self._headers.append((b"authorization", _basic(settings.client_id, settings.client_secret)))
@@ -76,12 +79,17 @@ class IntrospectionAuthenticator:
         return await self._answers.get(credential.value, partial(self._ask, credential.value))
 
     async def _ask(self, token: bytes) -> Verified | None:
-        if self._is_ours(token):  # and so nobody else's to see
+        if self._is_ours(token):  # here, since a token takes longer to read than an answer to be remembered
             return None
         content = urlencode({"token": token, **self._form}).encode("ascii")
         try:
             return await self._asker.ask_for(
-                self._read, "POST", self._settings.url, headers=self._headers, content=content
+                self._read,
+                "POST",
+                self._settings.url,
+                headers=self._headers,
+                content=content,
+                about=token,
             )
         except InvalidValue as error:
             raise UpstreamUnavailable(str(error)) from None
@@ -90,7 +98,7 @@ class IntrospectionAuthenticator:
         """What the answer says (2.2). Raises UpstreamUnavailable; InvalidValue as `_check_status`."""
         self._check_status(reply.status)
         try:
-            claims = read_object(reply.body)
+            claims = _present(read_object(reply.body))
             return Verified(self._identity(claims)) if _is_active(claims) else None
         except InvalidToken as error:
             log.debug("token_refused", authenticator=self.name, why=str(error))
@@ -108,20 +116,17 @@ class IntrospectionAuthenticator:
             return
         refused = status in _OUR_CLIENT_IS_REFUSED
         why = "it refuses our client_id and client_secret" if refused else "this is no answer to the question"
-        if status not in self._told:
-            self._told.add(status)
-            log.error("introspection_failed", authenticator=self.name, status=status, why=why)
-        fault = UpstreamUnavailable if refused or status < HTTPStatus.BAD_REQUEST else InvalidValue
+        fault = InvalidValue if blames_the_question(status) and not refused else UpstreamUnavailable
         raise fault(f"{self.name}: status {status}: {why}")
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         """Who it is. Raises InvalidToken where it is not for us, not now or nobody's; InvalidValue."""
-        now = self._clock.now()
+        if str(claims.get("token_type", "bearer")).lower() not in _BEARERS:
+            raise InvalidToken("its token_type is for another use")
         expires_at = _moment(claims, "exp", absent=inf)
-        if now >= expires_at:
+        if self._clock.now() >= expires_at:
             raise InvalidToken("it has expired")
-        if now < _moment(claims, "nbf", absent=-inf):
-            raise InvalidToken("it is not in force yet")
+        # Whether it is in force yet, the server has said: by its own clock, which may be ahead of ours.
         issuer = _text(claims.get("iss", ""), "iss")
         if self._settings.issuer and issuer != self._settings.issuer:
             raise InvalidToken("its iss is another")
@@ -136,6 +141,11 @@ def _basic(client_id: str, secret: str) -> bytes:
     """RFC 6749, 2.3.1: both are encoded as in a form first, so that neither has a colon."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
     return b"Basic " + base64.b64encode(pair.encode("ascii"))
+
+
+def _present(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that say something: some servers write all, and null for those that they do not have."""
+    return {name: value for name, value in claims.items() if value is not None}
 
 
 def _is_active(claims: Mapping[str, Any]) -> bool:

@@ -18,6 +18,8 @@ from sidecar.settings import JwtSettings
 _LAST_DATE = 253_402_300_799
 """The end of the year 9999, in seconds since the epoch: no later time is a date."""
 
+_LONGEST_SHOWN = 200
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,12 +42,13 @@ class JwtAuthenticator:
         self._clock = clock
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
-        """See Authenticator.authenticate. Raises UpstreamUnavailable where the keys are not to be had."""
+        """See Authenticator.authenticate. Raises IssuerUnavailable where the keys are not to be had."""
         try:
             token = read_jws(credential.value)
         except InvalidToken:
             return None
         if token.claims.get("iss") != self._settings.issuer:
+            log.debug("token_of_another_issuer", authenticator=self.name, iss=_shown(token.claims.get("iss")))
             return None
         try:
             identity = self._identity(token.claims)
@@ -53,7 +56,7 @@ class JwtAuthenticator:
         except InvalidToken as error:
             log.debug("token_refused", authenticator=self.name, why=str(error))
             return Rejected(Reason.INVALID_TOKEN)
-        return Verified(identity)
+        return Verified(identity, cacheable=self._keys.good_for)
 
     async def _verify(self, token: Jws) -> None:
         """Raises InvalidToken, before any key is looked for where the header says enough."""
@@ -87,6 +90,11 @@ class JwtAuthenticator:
             if name in claims and _date(claims[name]) > now + self._settings.leeway:
                 raise InvalidToken(f"it is not in force yet: its {name} is to come")
         return self._reader.identity(claims, self._settings.issuer, expires_at)
+
+
+def _shown(value: object) -> str:
+    """For the log, where it is to be compared letter by letter; a token may claim anything."""
+    return repr(value)[:_LONGEST_SHOWN]
 
 
 def _media_type(value: object) -> str:

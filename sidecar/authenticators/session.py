@@ -53,6 +53,10 @@ class SessionAuthenticator:
         """Who is signed in with this cookie."""
         return await self._verified(id_of_secret(secret), "session", inf)
 
+    async def by_id(self, credential_id: str) -> Verified | Rejected:
+        """Whose session has this id."""
+        return await self._verified(credential_id, "session", inf)
+
     async def _verified(
         self, session_id: str, method: str, token_expires_at: float, subject: str | None = None
     ) -> Verified | Rejected:

@@ -12,7 +12,7 @@ import structlog
 from cachetools import TTLCache
 
 from sidecar.answers import Answers
-from sidecar.asking import Asker, Reply
+from sidecar.asking import Asker, Reply, blames_the_question
 from sidecar.claims import ClaimsReader
 from sidecar.credentials import API_KEY_PREFIX
 from sidecar.errors import InvalidToken, InvalidValue, UpstreamUnavailable
@@ -24,11 +24,11 @@ from sidecar.settings import UpstreamSettings
 MOST_UNSENT = 1024
 """Credentials for which cookies are kept that the application has set and no client has had yet."""
 
+LONGEST_COOKIES = 4096
+"""Bytes that those have for one client: as many as browsers keep of one."""
+
 _FORMS = {"Authorization": Form.BEARER, "X-Api-Key": Form.API_KEY}
 _OUR_API_KEY = API_KEY_PREFIX.encode("ascii")
-_REFUSAL = 4
-"""The first digit of a status that says what is wrong with the question."""
-
 _SENDABLE = re.compile(rb"[\t\x20-\x7e\x80-\xff]+")
 _COOKIE = re.compile(rb"[\x20-\x7e]+")
 
@@ -94,7 +94,6 @@ class UpstreamAuthenticator:
         self._unsent: TTLCache[bytes, tuple[bytes, ...]] = TTLCache(
             MOST_UNSENT, settings.cache, timer=clock.monotonic
         )
-        self._told: set[int] = set()
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:
         """See Authenticator.authenticate. Raises UpstreamUnavailable, UpstreamThrottled; never Rejected."""
@@ -117,12 +116,13 @@ class UpstreamAuthenticator:
         return not credential.value.startswith(_OUR_API_KEY)
 
     async def _ask(self, credential: Credential, key: bytes) -> Verified | None:
-        if credential.form is Form.BEARER and self._is_ours(credential.value):  # and so not theirs to see
+        # Not in `_takes`: a token takes longer to read than an answer to be remembered.
+        if credential.form is Form.BEARER and self._is_ours(credential.value):
             return None
         method, headers, content = self._asking.request(credential)
         try:
             identity, cookies = await self._asker.ask_for(
-                self._read, method, self._url, headers=headers, content=content
+                self._read, method, self._url, headers=headers, content=content, about=key
             )
         except InvalidValue as error:
             raise UpstreamUnavailable(str(error)) from None
@@ -140,8 +140,7 @@ class UpstreamAuthenticator:
         """
         if reply.status in self._asking.refused_statuses:
             return None, ()
-        if reply.status // 100 == _REFUSAL:
-            self._tell(reply.status)
+        if blames_the_question(reply.status):
             raise InvalidValue(f"{self.name}: status {reply.status}")
         try:
             claims = self._asking.claims(reply)
@@ -151,20 +150,21 @@ class UpstreamAuthenticator:
         except (InvalidValue, InvalidToken) as error:
             raise UpstreamUnavailable(f"{self.name}: its answer cannot be read: {error}") from None
 
-    def _tell(self, status: int) -> None:
-        """Once: most likely the settings are wrong, and every check fails."""
-        if status not in self._told:
-            self._told.add(status)
-            log.error("upstream_question_refused", authenticator=self.name, status=status)
-
     def _passed_on(self, reply: Reply) -> tuple[bytes, ...]:
-        """The Set-Cookie values that are meant for the client too, and cannot be taken for two headers."""
+        """The Set-Cookie values that are meant for the client too, and cannot be taken for two headers.
+
+        As many as a gateway takes beside the identity headers.
+        """
         values = (value.encode("latin-1") for value in reply.headers.all("set-cookie"))
-        return tuple(
+        passed = tuple(
             value
             for value in values
             if value.partition(b"=")[0].strip() in self._passed and _COOKIE.fullmatch(value)
         )
+        if sum(map(len, passed)) > LONGEST_COOKIES:
+            log.warning("cookies_too_long", authenticator=self.name)
+            return ()
+        return passed
 
 
 class SessionElsewhereAuthenticator:

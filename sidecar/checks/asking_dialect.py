@@ -34,7 +34,7 @@ class Request(NamedTuple):
         return f"<Request {self.method}>"
 
 
-class Asking(ABC):
+class AskingDialect(ABC):
     """One product, as it is asked about a credential. `refused_statuses` mean that it does not know it."""
 
     def __init__(self, settings: UpstreamSettings) -> None:

@@ -14,6 +14,7 @@ from sidecar.checks.authing_signature import read_signature
 from sidecar.checks.authing_wire import (
     FOUND_BY,
     UNKNOWN_APP,
+    UNKNOWN_USER,
     AccessKeyCredentials,
     Error,
     ManagementToken,
@@ -36,7 +37,6 @@ _TOKEN_PATH = "/api/v3/get-management-token"
 _STATUS_PATH = "/api/v3/check-session-status"
 
 _API_CODES = {400: 2231, 401: 2020}
-_UNKNOWN_USER = 2004
 _MESSAGES = {401: "The management token, or the signature of the request, is missing or not valid"}
 
 _MANAGEMENT_TOKEN = re.compile(rb"(?:bearer +)?(\S+)", re.IGNORECASE)
@@ -122,7 +122,7 @@ class Authing(Dialect):
 
     async def _token(self, question: Question) -> Answer:
         given = question.read(AccessKeyCredentials)
-        key = await self._clients.by_secret(given.access_key_id, given.access_key_secret, question.client)
+        key = await self._clients.sign_in(given.access_key_id, given.access_key_secret, question.client)
         if key is None:
             raise QuestionRefused(401, "The access key is not valid", reason="wrong_access_key")
         token = await self._clients.token(key, {"scoped_userpool_id": _POOL})
@@ -138,7 +138,7 @@ class Authing(Dialect):
             raise _Unknown("There is no such app", UNKNOWN_APP)
         user = await self._find(asked.user_id, asked.options.user_id_type if asked.options else None)
         if user is None and not self._hide_unknown:
-            raise _Unknown("There is no such user", _UNKNOWN_USER)
+            raise _Unknown("There is no such user", UNKNOWN_USER)
         active = False
         if user is not None and not user.disabled and (app is None or not app.disabled):
             active = await self._has_session(user, asked.app_id)

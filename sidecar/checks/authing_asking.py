@@ -6,22 +6,22 @@ import base64
 import re
 from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import urljoin
 
-from sidecar.asking import LONGEST_RETRY_AFTER, Asker, Reply
+from sidecar.asking import Asker, Reply, blames_the_question, retry_after
 from sidecar.caching import SingleFlight
 from sidecar.checks.asking_dialect import JSON_SENT, JSON_WANTED, read_answer
 from sidecar.checks.authing_wire import (
-    UNKNOWN_APP,
+    UNKNOWN_USER,
     AccessKeyCredentials,
+    ManagementToken,
     ManagementTokenAnswer,
     Outcome,
     SessionAnswer,
     SessionQuestion,
-    Success,
 )
-from sidecar.checks.dialect import Wire
+from sidecar.checks.dialect import W, Wire
 from sidecar.errors import InvalidValue, UpstreamThrottled, UpstreamUnavailable
 from sidecar.model import HeaderLines
 from sidecar.ports import Clock
@@ -34,14 +34,9 @@ _KEPT = 0.9
 _LONGEST = 24 * 60 * 60
 """Seconds for which one is used, whatever it says."""
 
-_REFUSAL = 4
-"""The first digit of a status that says what is wrong with the question."""
+_JSON = (JSON_WANTED, JSON_SENT)
 
 _PRINTABLE = re.compile(r"[!-~]+")
-_SECONDS = re.compile(r"[0-9]{1,12}")
-
-
-A = TypeVar("A", bound=Success)
 
 
 class _Token(NamedTuple):
@@ -77,18 +72,15 @@ class AskingAuthing:
     async def has_session(self, user_id: str) -> bool:
         """Whether the user has a session in the app; False also for one who is not known there.
 
-        Raises UpstreamUnavailable, UpstreamThrottled.
+        Everything that this takes is within the timeout. Raises UpstreamUnavailable, UpstreamThrottled.
         """
+        deadline = self._asker.deadline()
         question = SessionQuestion(app_id=self._app_id, user_id=user_id)
         for _ in range(2):  # a token that has been revoked is replaced, once
-            token = await self._token()
-            answer = await self._ask(SessionAnswer, self._url, question, token.headers)
-            if isinstance(answer, SessionAnswer):
-                return answer.data.active
-            if answer.status_code == HTTPStatus.NOT_FOUND and answer.api_code != UNKNOWN_APP:
-                return False
-            if answer.status_code != HTTPStatus.UNAUTHORIZED:
-                raise UpstreamUnavailable(f"{self._name}: {_described(answer)}")
+            token = await self._token(deadline)
+            active = await self._ask_about(question, token, deadline)
+            if active is not None:
+                return active
             if self._kept is token:
                 self._kept = None
         raise UpstreamUnavailable(f"{self._name}: it refuses the management token that it has just given")
@@ -97,45 +89,80 @@ class AskingAuthing:
         """Stops what is under way. For when nobody asks any more."""
         await self._flights.close()
 
-    async def _token(self) -> _Token:
+    async def _token(self, deadline: float) -> _Token:
         if self._kept is not None and self._clock.monotonic() < self._kept.until:
             return self._kept
-        return await self._flights.run("token", self._fetch_token)
+        return await self._flights.run("token", partial(self._fetch_token, deadline))
 
-    async def _fetch_token(self) -> _Token:
+    async def _fetch_token(self, deadline: float) -> _Token:
         asked_at = self._clock.monotonic()
-        answer = await self._ask(ManagementTokenAnswer, self._token_url, self._key)
-        if isinstance(answer, Outcome):
-            raise UpstreamUnavailable(
-                f"{self._name}: no management token for its access key: {_described(answer)}"
-            )
-        token, seconds = answer.data.access_token, min(answer.data.expires_in, _LONGEST)
-        if not _PRINTABLE.fullmatch(token):
-            raise UpstreamUnavailable(f"{self._name}: its management token is none")
-        self._kept = _Token(_headers(token), asked_at + _KEPT * seconds)
+        answer = await self._asker.ask_for(
+            self._read_token,
+            "POST",
+            self._token_url,
+            headers=_JSON,
+            content=_sent(self._key),
+            deadline=deadline,
+        )
+        seconds = min(answer.expires_in, _LONGEST)
+        self._kept = _Token(_headers(answer.access_token), asked_at + _KEPT * seconds)
         return self._kept
 
-    async def _ask(self, model: type[A], url: str, question: Wire, headers: HeaderLines = ()) -> A | Outcome:
-        """The answer; or, where there is none, which 4xx there is instead."""
-        content = question.model_dump_json(exclude_none=True).encode()
-        lines = (JSON_WANTED, JSON_SENT, *headers)
-        return await self._asker.ask_for(
-            partial(self._read, model), "POST", url, headers=lines, content=content
-        )
-
-    def _read(self, model: type[A], reply: Reply) -> A | Outcome:
-        """Every answer has the status 200; what it is stands in the body."""
+    async def _ask_about(self, question: SessionQuestion, token: _Token, deadline: float) -> bool | None:
+        """Whether there is a session; None where it is the management token that is refused."""
         try:
-            outcome = read_answer(reply, Outcome)
-            if outcome.status_code == HTTPStatus.OK:
-                return read_answer(reply, model)
+            return await self._asker.ask_for(
+                self._read_session,
+                "POST",
+                self._url,
+                headers=(*_JSON, *token.headers),
+                content=_sent(question),
+                about=question.user_id.encode("utf-8"),
+                deadline=deadline,
+            )
+        except InvalidValue as error:
+            raise UpstreamUnavailable(str(error)) from None
+
+    def _read_session(self, reply: Reply) -> bool | None:
+        """See `_ask_about`. Raises InvalidValue where the question may be to blame."""
+        outcome = self._outcome(reply)
+        if outcome.status_code == HTTPStatus.OK:
+            return self._answer(reply, SessionAnswer).data.active
+        if outcome.api_code == UNKNOWN_USER:
+            return False
+        if outcome.status_code == HTTPStatus.UNAUTHORIZED:
+            return None
+        fault = InvalidValue if blames_the_question(outcome.status_code) else UpstreamUnavailable
+        raise fault(f"{self._name}: {_described(outcome)}")
+
+    def _read_token(self, reply: Reply) -> ManagementToken:
+        outcome = self._outcome(reply)
+        if outcome.status_code != HTTPStatus.OK:
+            raise UpstreamUnavailable(
+                f"{self._name}: no management token for its access key: {_described(outcome)}"
+            )
+        token = self._answer(reply, ManagementTokenAnswer).data
+        if not _PRINTABLE.fullmatch(token.access_token):
+            raise UpstreamUnavailable(f"{self._name}: its management token is none")
+        return token
+
+    def _outcome(self, reply: Reply) -> Outcome:
+        """Every answer has the status 200; what it is stands in the body."""
+        outcome = self._answer(reply, Outcome)
+        if outcome.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            seconds = retry_after(reply.headers, self._clock.now())
+            raise UpstreamThrottled(f"{self._name}: {_described(outcome)}", seconds)
+        return outcome
+
+    def _answer(self, reply: Reply, model: type[W]) -> W:
+        try:
+            return read_answer(reply, model)
         except InvalidValue as error:
             raise UpstreamUnavailable(f"{self._name}: its answer cannot be read: {error}") from None
-        if outcome.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            raise UpstreamThrottled(f"{self._name}: {_described(outcome)}", _retry_after(reply))
-        if outcome.status_code // 100 != _REFUSAL:
-            raise UpstreamUnavailable(f"{self._name}: {_described(outcome)}")
-        return outcome
+
+
+def _sent(question: Wire) -> bytes:
+    return question.model_dump_json(exclude_none=True).encode()
 
 
 def _described(outcome: Outcome) -> str:
@@ -158,9 +185,3 @@ def _user_pool(token: str) -> str:
     except (IndexError, ValueError):
         return ""
     return pool if isinstance(pool, str) and _PRINTABLE.fullmatch(pool) else ""
-
-
-def _retry_after(reply: Reply) -> float:
-    """Seconds; 1 where they are not said."""
-    value = reply.headers.get("retry-after", "")
-    return min(max(1.0, float(value)), LONGEST_RETRY_AFTER) if _SECONDS.fullmatch(value) else 1.0

@@ -8,8 +8,11 @@ from pydantic import Field
 
 from sidecar.checks.dialect import Wire
 
+UNKNOWN_USER = 2004
+"""The `apiCode` of a 404 that is about the user, and not about the app or the address."""
+
 UNKNOWN_APP = 2011
-"""The `apiCode` of a 404 that is about the app, and not about the user."""
+"""And of one that is about the app."""
 
 
 class Success(Wire):

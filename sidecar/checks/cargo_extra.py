@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from sidecar.asking import Reply
-from sidecar.checks.asking_dialect import Asking, read_answer
+from sidecar.checks.asking_dialect import AskingDialect, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import in_authorization, in_cookie
@@ -133,11 +133,11 @@ class CargoExtra(Dialect):
         return in_cookie(headers, _OTHER_COOKIE, Form.BEARER) or in_cookie(headers, self._visits.cookie.name)
 
 
-class AskingCargoExtra(Asking):
+class AskingCargoExtra(AskingDialect):
     """Asks CargoExtra's gateway."""
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         profile = read_answer(reply, Profile)
         if not profile.key_4:
             return None

@@ -8,7 +8,14 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from sidecar.asking import Reply
-from sidecar.checks.asking_dialect import JSON_SENT, JSON_WANTED, Asking, Request, forwarded, read_answer
+from sidecar.checks.asking_dialect import (
+    JSON_SENT,
+    JSON_WANTED,
+    AskingDialect,
+    Request,
+    forwarded,
+    read_answer,
+)
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie, read_credential
 from sidecar.errors import BodyRefused, QuestionRefused
@@ -128,17 +135,17 @@ class Compass(Dialect):
         return given
 
 
-class AskingCompass(Asking):
+class AskingCompass(AskingDialect):
     """Asks COMPASS about a bearer. It is in the header as well: some versions look for it there alone."""
 
     def request(self, credential: Credential) -> Request:
-        """See Asking.request."""
+        """See AskingDialect.request."""
         question = Validation(token=credential.value.decode("ascii"))
         headers = (JSON_WANTED, JSON_SENT, forwarded(credential))
         return Request("POST", headers, question.model_dump_json(exclude_unset=True).encode())
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         user = read_answer(reply, Success).data.user
         return {"sub": user.id, "email": user.emails, "roles": [user.role]}
 

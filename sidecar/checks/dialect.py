@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from sidecar.cookies import Cookie
 from sidecar.errors import BodyRefused, InvalidValue, QuestionRefused
+from sidecar.form_fields import read_fields
 from sidecar.model import Credential, Headers, IPAddress, Reason, Rejected
 from sidecar.strict_json import read_object
 from sidecar.visits import Visitor, Visits
@@ -64,6 +65,13 @@ class Question(NamedTuple):
         """The body, which is a JSON object. Raises BodyRefused."""
         try:
             return read_object(self.body)
+        except InvalidValue as error:
+            raise BodyRefused(str(error)) from None
+
+    def fields(self) -> Mapping[str, str]:
+        """The body, which is a form. Raises BodyRefused."""
+        try:
+            return read_fields(self.body)
         except InvalidValue as error:
             raise BodyRefused(str(error)) from None
 
@@ -134,6 +142,10 @@ class Dialect(ABC):
     @abstractmethod
     def refuse(self, refusal: QuestionRefused) -> Answer:
         """The refusal in this product's form: never more than its status and its message."""
+
+    def challenge(self, refusal: QuestionRefused) -> str:  # noqa: ARG002 - the same for all, as a rule
+        """How a caller who is refused with 401 may do better (RFC 9110, 11.6.1)."""
+        return 'Bearer realm="sidecar"'
 
     def message(self, refusal: QuestionRefused) -> str:
         """What the caller reads."""

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 from sidecar.asking import Reply, ReplyHeaders
-from sidecar.checks.asking_dialect import JSON_WANTED, Asking, Request, forwarded
+from sidecar.checks.asking_dialect import JSON_WANTED, AskingDialect, Request, forwarded
+from sidecar.claims import is_null
 from sidecar.errors import InvalidValue
 from sidecar.model import Credential
 from sidecar.settings import UpstreamSettings
@@ -15,31 +16,35 @@ from sidecar.settings.external import HEADER_CLAIM, header_claims
 from sidecar.strict_json import read_object
 
 
-class AskingGeneric(Asking):
+class AskingGeneric(AskingDialect):
     """Asks such an application.
 
     Its claims are the members of the JSON object that it answers; and, under the names by which the settings
-    want them, its headers. Where the subject is in a header no body is read.
+    want them, its headers. Where the subject is in a header no body is read. A subject that is null, as in
+    `{"user": null}`, is nobody's: some answer so who is not signed in, with the status of success.
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
         super().__init__(settings)
         self._method = settings.method
         claims = settings.claims
+        self._subject = claims.subject
         self._headers = header_claims(claims)
         self._lists = {claims.roles, claims.permissions, claims.scopes}
         self._has_body = not claims.subject.startswith(HEADER_CLAIM)
 
     def request(self, credential: Credential) -> Request:
-        """See Asking.request."""
+        """See AskingDialect.request."""
         wanted = [JSON_WANTED] if self._has_body else []
         return Request(self._method, (*wanted, forwarded(credential)))
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         if reply.status // 100 != HTTPStatus.OK // 100:
             raise InvalidValue(f"status {reply.status}")
         members = read_object(reply.body) if self._has_body else {}
+        if is_null(members, self._subject):
+            return None
         # Over what the body has by such a name: what is wanted of a header comes from a header.
         return members | {path: self._in_header(path, reply.headers) for path in self._headers}
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from sidecar.asking import Reply
-from sidecar.checks.asking_dialect import Asking, read_answer
+from sidecar.checks.asking_dialect import AskingDialect, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie
 from sidecar.errors import BodyRefused, QuestionRefused
@@ -168,11 +168,11 @@ class Pulse(Dialect):
         return Answer(session, cookies=await self._visits.note(visitor, question.headers))
 
 
-class AskingPulse(Asking):
+class AskingPulse(AskingDialect):
     """Asks Pulse."""
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         session = read_answer(reply, UserSession)
         return {
             "sub": str(session.id),

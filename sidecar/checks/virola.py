@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from sidecar.asking import Reply
-from sidecar.checks.asking_dialect import Asking, read_answer
+from sidecar.checks.asking_dialect import AskingDialect, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
@@ -159,11 +159,11 @@ class Virola(Dialect):
         )
 
 
-class AskingVirola(Asking):
+class AskingVirola(AskingDialect):
     """Asks a Virola server, whose status in the body counts as much as HTTP's."""
 
     def claims(self, reply: Reply) -> Mapping[str, Any] | None:
-        """See Asking.claims."""
+        """See AskingDialect.claims."""
         outcome = read_answer(reply, Done).http_status_code
         if outcome in self.refused_statuses:
             return None

@@ -27,6 +27,7 @@ COMMANDS = (
     "access-keys",
     "apps",
     "keys",
+    "explain",
     "health",
     "backup",
 )

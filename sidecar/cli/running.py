@@ -53,15 +53,23 @@ def with_services_on_new_store(
     return _command(job, lambda _settings: None)
 
 
+def with_services_reading(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
+    """The same as `with_services` for what must not change anything: nothing can be written."""
+    return _command(job, _require_store, read_only=True)
+
+
 def _command(
-    job: Callable[Concatenate[Services, P], Awaitable[None]], require: Callable[[Settings], None]
+    job: Callable[Concatenate[Services, P], Awaitable[None]],
+    require: Callable[[Settings], None],
+    *,
+    read_only: bool = False,
 ) -> Callable[..., None]:
     @config_option
     @functools.wraps(job)
     def command(config: Path | None, *args: P.args, **kwargs: P.kwargs) -> None:
         settings = read_settings(config)
         require(settings)
-        asyncio.run(_run(settings, lambda services: job(services, *args, **kwargs)))
+        asyncio.run(_run(settings, lambda services: job(services, *args, **kwargs), read_only=read_only))
 
     return command
 
@@ -76,11 +84,11 @@ def _require_store(settings: Settings) -> None:
         )
 
 
-async def _run(settings: Settings, job: Callable[[Services], Awaitable[None]]) -> None:
+async def _run(settings: Settings, job: Callable[[Services], Awaitable[None]], *, read_only: bool) -> None:
     from sidecar.app import services
     from sidecar.telemetry import configure_logging
 
     # Standard output is for documents: what the parts log goes where messages go.
     configure_logging("warning", settings.log.format, sys.stderr)
-    async with services(settings) as parts:
+    async with services(settings, read_only=read_only) as parts:
         await job(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.gateways.reading import Statuses, answer, read_original
-from sidecar.model import CheckRequest, CheckResponse, Decision, OriginalRequest
+from sidecar.model import Asked, CheckRequest, CheckResponse, Decision, OriginalRequest, Question
 
 _STATUSES = Statuses()
 
@@ -13,6 +13,16 @@ class ForwardedGateway:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def question(self, asked: Asked) -> Question:
+        """See Gateway.question."""
+        lines = (
+            (b"x-forwarded-method", asked.method),
+            (b"x-forwarded-proto", asked.scheme),
+            (b"x-forwarded-host", asked.host),
+            (b"x-forwarded-uri", asked.target),
+        )
+        return Question(f"/check/{self.name}".encode("ascii"), lines)
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """See Gateway.parse."""

@@ -11,7 +11,7 @@ import re
 
 from sidecar.errors import RequestRefused
 from sidecar.gateways.reading import Statuses, answer, read_original
-from sidecar.model import CheckRequest, CheckResponse, Decision, OriginalRequest, Reason
+from sidecar.model import Asked, CheckRequest, CheckResponse, Decision, OriginalRequest, Question, Reason
 
 _URL = re.compile(rb"(?P<scheme>[a-z]+)://(?P<host>[^/?#]*)(?P<target>.*)", re.DOTALL)
 _STATUSES = Statuses(malformed=403, limited=403, redirects=False)
@@ -21,6 +21,11 @@ class Nginx:
     """Reads X-Original-URL (absolute) and X-Original-Method."""
 
     name = "nginx"
+
+    def question(self, asked: Asked) -> Question:
+        """See Gateway.question."""
+        url = asked.scheme + b"://" + asked.host + asked.target
+        return Question(b"/check/nginx", ((b"x-original-url", url), (b"x-original-method", asked.method)))
 
     def parse(self, request: CheckRequest, client_ip_hops: int) -> OriginalRequest:
         """See Gateway.parse."""

@@ -70,20 +70,24 @@ def answer(decision: Decision, statuses: Statuses) -> CheckResponse:
     """The answer as the gateway understands it. Only an allowed request has identity headers."""
     match decision:
         case Allow(headers=headers, cookies=cookies):
-            return CheckResponse(200, [*headers, *[(b"Set-Cookie", cookie) for cookie in cookies]])
+            return CheckResponse(200, [*headers, *_set_cookies(cookies)])
         case Challenge(reason=reason, login_url=str(login_url)):
             return _sign_in(reason, login_url, statuses)
         case Challenge(reason=reason, schemes=schemes):
             challenges = ", ".join(f'{scheme} realm="sidecar"' for scheme in schemes)
             return _refusal(401, reason, ((b"WWW-Authenticate", challenges.encode("ascii")),))
-        case Deny(reason=reason):
-            return _refusal(403, reason)
+        case Deny(reason=reason, cookies=cookies):
+            return _refusal(403, reason, _set_cookies(cookies))
         case Malformed(reason=reason):
             return _refusal(statuses.malformed, reason)
         case Limited(reason=reason, retry_after=seconds):
             return _refusal(statuses.limited, reason, ((b"Retry-After", b"%d" % ceil(seconds)),))
         case Unavailable(reason=reason):
             return _refusal(503, reason)
+
+
+def _set_cookies(cookies: tuple[bytes, ...]) -> HeaderLines:
+    return [(b"Set-Cookie", cookie) for cookie in cookies]
 
 
 def _sign_in(reason: Reason, login_url: str, statuses: Statuses) -> CheckResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,6 +45,9 @@ def run(settings: Settings, started: Started) -> None:
     `started` raises ends the service, and comes in an ExceptionGroup.
     """
     descriptors = raise_limit()
+    # Names of other systems are looked up in threads of libuv's, half of all: those of one system whose
+    # name server hangs must not keep all others waiting. It makes 4, if not told otherwise.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
         uvloop.run(_serve(settings, auth, admin, descriptors, started))
 

@@ -36,6 +36,8 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _pages_among_products(settings)
     yield from _over_nobody(settings)
     yield from _our_cookie_from_elsewhere(settings)
+    if settings.identity_assertion.enabled:
+        yield from _assertions_for_nobody(settings)
     enabled = frozenset(settings.authenticators.enabled())
     for position, rule in enumerate(settings.rules):
         yield from _not_enabled(position, rule, enabled)
@@ -59,6 +61,18 @@ def _our_cookie_from_elsewhere(settings: Settings) -> Iterator[Fault]:
     for name, each in settings.authenticators.external.items():
         if isinstance(each, UpstreamSettings) and settings.session.cookie in each.pass_cookies:
             yield Fault(f"authenticators.{name}.pass_cookies", "that is the cookie of our own session")
+
+
+def _assertions_for_nobody(settings: Settings) -> Iterator[Fault]:
+    header = settings.identity_assertion.header
+    if header.lower() in map(str.lower, settings.identity_headers):
+        yield Fault("identity_assertion.header", f"{header} is one of the identity_headers already")
+    if settings.tokens.algorithm == "HS256":
+        yield Fault(
+            "tokens.algorithm",
+            "no application can verify HS256, whose key is not published: with identity_assertion, choose "
+            "another",
+        )
 
 
 def _over(settings: ExternalSettings) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,7 @@ from sidecar.settings.types import (
     Size,
     TrustedProxies,
     WebUrl,
+    WholeSeconds,
     header_name,
     read_json,
     read_list,
@@ -191,14 +193,7 @@ class Tokens(Section):
     algorithm: Literal["ES256", "RS256", "EdDSA", "HS256"] = Field(
         "ES256", description="ES256, RS256, EdDSA, or HS256 (which no other service can verify)."
     )
-    lifetime: Duration = Field(3600.0, description="A token's; never longer than its session.")
-
-    @field_validator("lifetime")
-    @classmethod
-    def _whole_seconds(cls, lifetime: float) -> float:
-        if not lifetime.is_integer():
-            raise ValueError("a token's times are whole seconds: one or more")
-        return lifetime
+    lifetime: WholeSeconds = Field(3600.0, description="A token's; never longer than its session.")
 
 
 class Login(Section):
@@ -437,9 +432,27 @@ _CREDENTIALS = {"authorization", "cookie", "set-cookie2"}
 """The application would take them from the client, or the browser from the application."""
 
 
-def _has_a_meaning(header: str) -> bool:
-    name = header.lower()
-    return name in _OURS | _FRAMING | _CREDENTIALS or name.startswith("proxy-")
+def _carrying_header(name: str) -> str:
+    """The name of a header that may tell something of an identity."""
+    lower = header_name(name).lower()
+    if lower in _OURS | _FRAMING | _CREDENTIALS or lower.startswith("proxy-"):
+        raise ValueError(f"{name} already has a meaning of its own")
+    return name
+
+
+class IdentityAssertion(Section):
+    """A short-lived JWT that tells the application who asks, for that host alone: docs/identity.md."""
+
+    enabled: bool = Field(
+        default=False,
+        description="On every 2xx answer, empty where nobody is signed in. Keys: /.well-known/jwks.json.",
+    )
+    header: Annotated[str, AfterValidator(_carrying_header)] = Field(
+        "X-Auth-Assertion", description="The gateway has to pass this header on as well."
+    )
+    lifetime: WholeSeconds = Field(
+        60.0, description="It is renewed after half of this, and never outlives what it was made from."
+    )
 
 
 class Settings(BaseSettings):
@@ -467,6 +480,7 @@ class Settings(BaseSettings):
         description="header = field. Every one is on every 2xx answer, exactly once, empty where there is "
         f"nothing. Fields: {', '.join(IDENTITY_FIELDS)}.",
     )
+    identity_assertion: IdentityAssertion = IdentityAssertion()
     authenticators: Authenticators = Authenticators()
     checks: Checks = Checks()
     limits: Limits = Limits()
@@ -495,9 +509,7 @@ class Settings(BaseSettings):
     @classmethod
     def _identity_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, identity_field in headers.items():
-            header_name(name)
-            if _has_a_meaning(name):
-                raise ValueError(f"{name} already has a meaning of its own")
+            _carrying_header(name)
             if identity_field not in IDENTITY_FIELDS:
                 raise ValueError(f"{name}: {identity_field!r} is none of {', '.join(IDENTITY_FIELDS)}")
         repeated = [name for name, count in Counter(map(str.lower, headers)).items() if count > 1]

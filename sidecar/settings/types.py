@@ -64,6 +64,12 @@ def _positive(value: float) -> float:
     return value
 
 
+def _whole(seconds: float) -> float:
+    if not seconds.is_integer():
+        raise ValueError("a token's times are whole seconds: one or more")
+    return seconds
+
+
 Duration = Annotated[
     float,
     BeforeValidator(_read_duration),
@@ -72,6 +78,9 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
 ]
 """Seconds, written `"90s"`."""
+
+WholeSeconds = Annotated[Duration, AfterValidator(_whole)]
+"""A token's life."""
 
 Size = Annotated[
     int,

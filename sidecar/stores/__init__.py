@@ -27,9 +27,12 @@ def missing(url: str) -> Path | None:
     return None
 
 
-def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe = unobserved) -> Store:
+def open_store(
+    url: str, *, read_only: bool = False, busy_timeout: float = 5.0, observe: Observe = unobserved
+) -> Store:
     """Opens the store at `url`, creating or migrating it first where that is needed.
 
+    With `read_only` it must be there and up to date, and whatever writes raises StoreUnavailable.
     A write waits up to `busy_timeout` seconds for other writers; `observe` is called on the event loop.
     The store belongs to the process that opened it: fork first, open then. Raises InvalidValue for an
     address that names no store, StoreUnusable or StoreUnavailable where the store cannot be opened.
@@ -39,4 +42,4 @@ def open_store(url: str, *, busy_timeout: float = 5.0, observe: Observe = unobse
         known = ", ".join(f"{each}://" for each in OPENERS)
         # The address itself stays out of the message: that of a database server may hold a password.
         raise InvalidValue(f"the store's url must begin with {known}")
-    return OPENERS[scheme](location, busy_timeout=busy_timeout, observe=observe)
+    return OPENERS[scheme](location, read_only=read_only, busy_timeout=busy_timeout, observe=observe)

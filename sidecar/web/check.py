@@ -55,7 +55,8 @@ class CheckEndpoint:
             self._log.exception("check_failed")
             decision = Unavailable(Reason.INTERNAL_ERROR)
             response = self._gateway.render(decision)
-        self._log.debug("check", reason=f"{decision.reason}")
+        why = {"why": decision.why} if isinstance(decision, Unavailable) else {}
+        self._log.debug("check", reason=f"{decision.reason}", **why)
         return decision, response
 
     def _count(self, decision: Decision, seconds: float) -> None:

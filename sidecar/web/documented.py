@@ -156,7 +156,7 @@ def _headers(refusal: QuestionRefused, answer: Answer, place: Place) -> HeaderLi
     if refusal.retry_after:
         lines.append((b"retry-after", b"%d" % ceil(refusal.retry_after)))
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        lines.append((b"www-authenticate", b'Bearer realm="sidecar"'))
+        lines.append((b"www-authenticate", place.dialect.challenge(refusal).encode("ascii")))
     if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
         methods = {*place.methods, *({"HEAD"} if "GET" in place.methods else ())}
         lines.append((b"allow", ", ".join(sorted(methods)).encode("ascii")))

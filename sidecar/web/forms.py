@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
 from sidecar.credentials import cookie_values
 from sidecar.errors import InvalidValue
+from sidecar.form_fields import read_fields
 from sidecar.model import Headers
 from sidecar.settings import SessionSettings
 from sidecar.web.bodies import read_body
 from sidecar.web.origins import OwnOrigins
 
-_MOST_FIELDS = 16
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _TOKEN_BYTES = 32
 
@@ -24,20 +23,9 @@ _TOKEN_BYTES = 32
 async def read_form(request: Request) -> Mapping[str, str]:
     """The fields of a form. Raises InvalidValue where it is too long, too slow, or cannot be read."""
     try:
-        body = await read_body(request.receive)
+        return read_fields(await read_body(request.receive))
     except InvalidValue as error:
         raise InvalidValue(f"The form cannot be read: {error}.") from None
-    try:
-        pairs = parse_qsl(
-            body.decode("utf-8"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=_MOST_FIELDS,
-        )
-    except ValueError:
-        raise InvalidValue("The form cannot be read.") from None
-    return dict(pairs)
 
 
 class CrossSiteGuard:

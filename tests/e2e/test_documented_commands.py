@@ -1,4 +1,4 @@
-"""docs/checks.md: its commands, pasted into a shell beside a fresh server, give the answers that it shows."""
+"""What docs/ has to paste, pasted into a shell beside a fresh server, gives the answers that it shows."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def examples(text: str) -> Iterator[Example]:
 
 
 EXAMPLES = list(examples(TEXT))
+OF_IDENTITY = list(examples((ROOT / "docs/identity.md").read_text(encoding="utf-8")))
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def as_shown(value: Any, wanted: Any) -> Any:
             return value
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.section)
+@pytest.mark.parametrize("example", [*EXAMPLES, *OF_IDENTITY], ids=lambda example: example.section)
 def test_commands_work_as_pasted(example: Example, server: Sidecar, tmp_path: Path) -> None:
     assert_as_shown(example, server, tmp_path)
 
@@ -145,6 +146,7 @@ def test_they_work_one_after_the_other(server: Sidecar, tmp_path: Path) -> None:
 def test_every_product_has_an_example() -> None:
     products = re.findall(r"^\| \[([^]]+)\]\(#", TEXT, re.MULTILINE)
     assert [example.section for example in EXAMPLES] == products
+    assert [example.section for example in OF_IDENTITY] == ["Userinfo", "Introspection"]
 
 
 def test_the_location_for_nginx_leads_there(

@@ -577,6 +577,25 @@ async def test_a_full_disk_stops_writes_alone(store: SqliteStore) -> None:
     assert await revoke(store) == 1
 
 
+async def test_a_store_that_is_only_to_be_read_is_not_written(path: Path, store: SqliteStore) -> None:
+    reader = open_store(f"sqlite:///{path}", read_only=True)
+    try:
+        assert await reader.sessions.find("s") == SESSION
+        with pytest.raises(StoreUnavailable):
+            await reader.sessions.revoke(["s"])
+        with pytest.raises(StoreUnavailable):
+            await reader.sessions.touch("s", now=1500.0, unused_since=1500.0)
+    finally:
+        await reader.close()
+    assert await store.sessions.find("s") == SESSION
+
+
+def test_a_store_that_is_only_to_be_read_is_not_made(path: Path) -> None:
+    with pytest.raises(StoreUnusable):
+        open_store(f"sqlite:///{path}", read_only=True)
+    assert not path.exists()
+
+
 async def test_a_file_that_is_read_only_is_still_read(open_directory: Path) -> None:
     path = open_directory / "store.db"
     async with using(path) as store:

@@ -25,7 +25,7 @@ from sidecar.stores.sqlite.backup import back_up
 from sidecar.stores.sqlite.connections import reading, writing
 from sidecar.stores.sqlite.faults import UNSTORABLE, opening_failed, translated
 from sidecar.stores.sqlite.file import StoreFile
-from sidecar.stores.sqlite.schema import migrate
+from sidecar.stores.sqlite.schema import migrate, require_current
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,17 +198,20 @@ class Database:
         self._file.close()
 
 
-def open_database(path: Path, *, busy_timeout: float, observe: Observe) -> Database:
-    """Opens the database at the absolute `path`, created or migrated where that is needed."""
+def open_database(path: Path, *, read_only: bool, busy_timeout: float, observe: Observe) -> Database:
+    """Opens the database at the absolute `path`, created or migrated where that is needed and allowed."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
         raise StoreUnusable(f"SQLite {oldest} or later is needed; this Python has {sqlite3.sqlite_version}")
     with ExitStack() as opened:
-        file = StoreFile(path)
+        file = StoreFile(path, create=not read_only)
         opened.callback(file.close)
         try:
             writer = writing(opened, path, patience=busy_timeout)
-            _prepare(writer, path)
+            if read_only:
+                _forbid_writing(writer)
+            else:
+                _prepare(writer, path)
             reader = reading(opened, path)
         except sqlite3.Error as error:
             raise opening_failed(error, path) from error
@@ -225,6 +228,12 @@ def _prepare(writer: sqlite3.Connection, path: Path) -> None:
         raise StoreUnusable(f"{path}: its file system has no shared memory, which SQLite's WAL mode needs")
     # Cuts the journal back after the rare large transaction.
     writer.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+
+
+def _forbid_writing(writer: sqlite3.Connection) -> None:
+    """Not `mode=ro`: the last such connection to close would leave its journal's files behind."""
+    require_current(writer)
+    writer.execute("PRAGMA query_only = ON")
 
 
 class _Operation:

@@ -20,19 +20,20 @@ _APPLICATION = slice(68, 72), APPLICATION_ID.to_bytes(4, "big")
 
 
 class StoreFile:
-    """A database file, created where there is none, and held open by one descriptor.
+    """A database file, created where there is none and it may be, and held open by one descriptor.
 
     SQLite never notices that its file was removed, replaced or overwritten: it goes on with the old inode or
     its page cache. The descriptor shows what the path and the header say now. It must be opened before
     SQLite opens the file, and closed after SQLite has closed it: see `_Descriptor`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool) -> None:
         """Raises StoreUnusable where the file cannot be used, and leaves it untouched."""
         self.path = path
         self._is_closed = False
         try:
-            _create_missing(path)
+            if create:
+                _create_missing(path)
             self._descriptor = _hold(path)
         except OSError as error:
             raise StoreUnusable(_opening_failed(path, error)) from error

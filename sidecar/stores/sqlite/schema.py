@@ -140,6 +140,15 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.rollback()
 
 
+def require_current(connection: sqlite3.Connection) -> None:
+    """Raises StoreUnusable where the schema is an older one, or a newer one."""
+    if (version := _version(connection)) < len(MIGRATIONS):
+        raise StoreUnusable(
+            f"the store has schema version {version}, this release needs {len(MIGRATIONS)}: "
+            "it is upgraded when the sidecar starts"
+        )
+
+
 def _version(connection: sqlite3.Connection) -> int:
     version: int
     (version,) = connection.execute("PRAGMA user_version").fetchone()

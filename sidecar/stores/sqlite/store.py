@@ -62,11 +62,12 @@ class SqliteStore:
         await self._database.close()
 
 
-def open_sqlite(location: str, *, busy_timeout: float, observe: Observe) -> SqliteStore:
+def open_sqlite(location: str, *, read_only: bool, busy_timeout: float, observe: Observe) -> SqliteStore:
     """Opens `/relative/path` or `//absolute/path`: what follows `sqlite://` in an address."""
     path = location.removeprefix("/")
     if path == location or not path or path.endswith("/") or set("?#\0") & set(path):
         raise InvalidValue(
             "the store's url must be sqlite:///path/below/the/working/directory or sqlite:////absolute/path"
         )
-    return SqliteStore(open_database(Path(path).absolute(), busy_timeout=busy_timeout, observe=observe))
+    file = Path(path).absolute()
+    return SqliteStore(open_database(file, read_only=read_only, busy_timeout=busy_timeout, observe=observe))
