@@ -77,7 +77,7 @@ class Explanation:
     """One check, step by step. What a step did not come to is empty.
 
     `rule` is the one that selects the request, and `reads` are the credentials that it reads. `response` is
-    what a live check answers, with `***` for the values of cookies that it sets and for an identity assertion;
+    what a live check answers, with `***` for the values of cookies that it sets and for an assertion;
     `use_is_due` says that it also notes the use.
     """
 

@@ -85,7 +85,7 @@ class Pipeline:
         if rule.access == "deny":
             return Deny(Reason.RULE_DENIES)
         if rule.allow_preflight and _is_preflight(request.headers, original):
-            return Allow(Reason.PREFLIGHT, None, self.identity_headers.anonymous)
+            return Allow(Reason.PREFLIGHT, None, self.anonymous)
         decision = await self._judged(request, original, rule)
         if rule.access == "public" and not isinstance(decision, Allow):
             return Allow(Reason.PUBLIC, None, self.anonymous)

@@ -306,8 +306,15 @@ async def running(
     clock = ManualClock()
     async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
         await parts.keys.start()
-        async with Application(parts) as application, AsyncExitStack() as open_until_the_end:
-            yield Running(parts, clock, application, path, open_until_the_end)
+        async with running_on(parts, clock, path) as started:
+            yield started
+
+
+@asynccontextmanager
+async def running_on(parts: Services, clock: ManualClock, path: Path) -> AsyncIterator[Running]:
+    """The application on services that there are already; its unix sockets are in this directory."""
+    async with Application(parts) as application, AsyncExitStack() as open_until_the_end:
+        yield Running(parts, clock, application, path, open_until_the_end)
 
 
 def broken() -> float:
