@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PINS := requirements.txt requirements-build.txt
 
 # What `make test` uses of Debian: the command that shows that it is there, and the package it comes from.
-DEBIAN := nginx:nginx chromium:chromium promtool:prometheus fc-list:fontconfig
+DEBIAN := nginx:nginx caddy:caddy haproxy:haproxy chromium:chromium promtool:prometheus fc-list:fontconfig
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test bench fuzz setup debian clean

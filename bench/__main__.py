@@ -35,6 +35,7 @@ BARE = "bare ASGI app"
 SIGNING = "bare ASGI app that signs a token"
 CACHED_CHECK = f"check, cached ({CACHED} sessions)"
 VIROLA = "Virola's status, cached"
+UNCOUNTED = "Virola's status, cached, without `[limits] checks`"
 PULSE = "Pulse's session, cached"
 CARGO_EXTRA = "CargoExtra's check, a new token each time"
 DECODING = "bare ASGI app that decodes a token"
@@ -118,6 +119,12 @@ def loaded(servers: Servers, few: Path, many: Path, load: Load) -> list[Row]:
             Arm(SIGNING, start(servers.bare("bench.signing", url(few))), CACHED),
             Arm(CACHED_CHECK, cached, CACHED),
             Arm(VIROLA, cached, CACHED, documented("/api/v1/status")),
+            Arm(
+                UNCOUNTED,
+                start(servers.sidecar("uncounted", few, checks="")),
+                CACHED,
+                documented("/api/v1/status"),
+            ),
             Arm(PULSE, cached, CACHED, documented("/auth/session")),
             Arm(CARGO_EXTRA, cached, CACHED, documented("/api/v1/user/check")),
             Arm(DECODING, start(servers.bare("bench.decoding", str(public))), FEW, TOKEN_CHECK, tokens),
@@ -215,6 +222,7 @@ def ratios(rows: list[Row]) -> list[Figure]:
     return [
         Figure("cached ÷ bare", cpu[CACHED_CHECK] / cpu[BARE], 2.5),
         Figure("Virola ÷ bare", cpu[VIROLA] / cpu[BARE], 4),
+        Figure("Virola ÷ the same without `[limits] checks`", cpu[VIROLA] / cpu[UNCOUNTED], 1.1),
         Figure("Pulse ÷ bare", cpu[PULSE] / cpu[BARE], 4),
         Figure("(CargoExtra less signing) ÷ bare", (cpu[CARGO_EXTRA] - signing) / cpu[BARE], 4),
         Figure("another issuer's token, cached ÷ session cookie", cpu[TOKEN_CACHED] / cpu[CACHED_CHECK], 1.1),

@@ -48,7 +48,7 @@ url = "{store}"
 cookie_name = "__Host-sidecar"
 touch_interval = "30m"
 [limits]
-checks = "1000000000/hour"
+checks = "{checks}"
 """
 
 
@@ -101,13 +101,19 @@ class Servers:
 
     @contextmanager
     def sidecar(
-        self, name: str, store: Path, module: str = "sidecar", more_settings: str = ""
+        self,
+        name: str,
+        store: Path,
+        module: str = "sidecar",
+        more_settings: str = "",
+        checks: str = "1000000000/hour",
     ) -> Iterator[Server]:
-        """The product. `module`: what stands for `python -m sidecar`."""
+        """The product. `module`: what stands for `python -m sidecar`; `checks`: the limit on requests."""
         port = _free_port()
         config = self._folder / f"{name}.toml"
         config.write_text(
-            _SIDECAR.format(port=port, admin_port=_free_port(), store=url(store)) + more_settings,
+            _SIDECAR.format(port=port, admin_port=_free_port(), store=url(store), checks=checks)
+            + more_settings,
             encoding="utf-8",
         )
         command = [sys.executable, "-m", module, "serve", "--config", str(config)]

@@ -123,6 +123,7 @@ class Application:
         listener = _AuthListener(parts)
         self.auth = listener.app()
         self._elsewhere = listener.elsewhere
+        self._limits = listener.limits
         self.admin: ASGIApp = admin_app(
             parts.metrics.registry,
             parts.store,
@@ -134,10 +135,16 @@ class Application:
 
     async def __aenter__(self) -> Self:
         self._elsewhere.start()
+        await self._limits.load()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._elsewhere.close()
+        await self.save()
+
+    async def save(self) -> None:
+        """Writes what was counted in memory. An outage is logged: there is a next time."""
+        await self._limits.save()
 
     async def purge(self) -> None:
         """Deletes what has expired. An outage is logged: there is a next time."""
@@ -149,6 +156,7 @@ class Application:
             access_keys = await store.access_keys.purge(now=now)
             signing_keys = await store.signing_keys.purge(now=now)
             nonces = await store.nonces.purge(now=now)
+            counters = await store.counters.purge(now=now)
         except StoreUnavailable as error:
             log.warning("purge_failed", error=str(error))
             return
@@ -159,6 +167,7 @@ class Application:
             access_keys=access_keys,
             signing_keys=signing_keys,
             nonces=nonces,
+            counters=counters,
         )
 
 
@@ -179,7 +188,7 @@ class _AuthListener:
     def __init__(self, parts: Services) -> None:
         settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
         self._parts = parts
-        self.limits = RequestLimits(settings.limits, clock, metrics)
+        self.limits = RequestLimits(settings.limits, store.counters, clock, metrics)
         self.traffic = TrafficGuard(settings.traffic_guard)
         self.usage = parts.usage
         self.cookie = SessionCookie(settings.session)
@@ -224,11 +233,13 @@ class _AuthListener:
             f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
             for name, gateway in GATEWAYS.items()
         }
+        prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
         documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
             checks,
+            prefixes,
             with_cors(documented, settings.checks.allowed_origins),
             documented.find,
             site(routes, pages),

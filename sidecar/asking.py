@@ -393,8 +393,8 @@ def _itself(reply: Reply) -> Reply:
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise InvalidValue(f"no certificates can be read from {ca_file}: {error}") from None
+    except OSError:  # ssl.SSLError is one
+        raise InvalidValue(f"no certificates can be read from {ca_file}") from None
 
 
 def _request(method: str, url: str, headers: Iterable[tuple[bytes, bytes]], content: bytes) -> httpx.Request:

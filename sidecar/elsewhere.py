@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from sidecar.answers import Answers
@@ -19,14 +19,17 @@ from sidecar.checks.compass import AskingCompass
 from sidecar.checks.generic import AskingGeneric
 from sidecar.checks.pulse import AskingPulse
 from sidecar.checks.virola import AskingVirola
+from sidecar.errors import InvalidValue
 from sidecar.fetched_keys import FetchedKeys
-from sidecar.jwks import FixedKeys, KeySet
+from sidecar.jwks import FIXED, FixedKeys, KeySet, fixed_keys
 from sidecar.ports import Authenticator, Clock
 from sidecar.settings import (
     AskingSettings,
+    Contradiction,
     ExternalSettings,
     IntrospectionSettings,
     JwtSettings,
+    Settings,
     UpstreamSettings,
 )
 from sidecar.settings.external import Breaker as BreakerSettings
@@ -45,6 +48,25 @@ _ASKING: Mapping[str, type[AskingDialect]] = {
     "virola": AskingVirola,
     "generic": AskingGeneric,
 }
+
+
+def unusable_keys(settings: Settings) -> Iterator[Contradiction]:
+    """The keys of issuers, in the settings or in files, with which nothing can be verified."""
+    for name, each in settings.authenticators.external.items():
+        if isinstance(each, JwtSettings) and each.enabled:
+            for key in FIXED:
+                if why := _unusable(each, key):
+                    keys = (f"authenticators.{name}.{key}", f"authenticators.{name}.algorithms")
+                    yield Contradiction(keys, why)
+
+
+def _unusable(settings: JwtSettings, key: str) -> str:
+    try:
+        if getattr(settings, key):
+            fixed_keys(settings, key)
+    except InvalidValue as error:
+        return str(error)
+    return ""
 
 
 class Elsewhere:

@@ -77,7 +77,7 @@ class Explanation:
     """One check, step by step. What a step did not come to is empty.
 
     `rule` is the one that selects the request, and `reads` are the credentials that it reads. `response` is
-    what a live check answers, with `***` for the values of cookies that it sets and for an assertion;
+    what a live check answers, with `***` for the values of cookies that it sets, and for an assertion;
     `use_is_due` says that it also notes the use.
     """
 
@@ -138,6 +138,7 @@ class _NotingGateway:
 
     def __init__(self, gateway: Gateway, notes: _Notes) -> None:
         self.name = gateway.name
+        self.takes_targets = gateway.takes_targets
         self._gateway = gateway
         self._notes = notes
 

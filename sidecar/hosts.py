@@ -119,3 +119,13 @@ class HostPattern:
         if self.below:
             return host.name.endswith("." + self.name)
         return host.name == self.name
+
+    def overlaps(self, other: HostPattern) -> bool:
+        """Whether a host could be one of these and one of the other's."""
+        if None not in {self.port, other.port} and self.port != other.port:
+            return False
+        if self.name == other.name:
+            return self.below == other.below
+        return (self.below and other.name.endswith("." + self.name)) or (
+            other.below and self.name.endswith("." + other.name)
+        )

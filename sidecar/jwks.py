@@ -15,6 +15,9 @@ from sidecar.jwk import VerifyingKey, read_jwk, read_pem, read_secret
 from sidecar.settings import JwtSettings
 from sidecar.strict_json import read_object
 
+FIXED = ("secret", "public_key_file", "jwks_file")
+"""The settings that hold or name keys which are there from the beginning."""
+
 _LONGEST_ID = 64
 _MOST_TOLD = 20
 
@@ -108,14 +111,14 @@ def _read_member(
 class FixedKeys:
     """Keys that the settings hold or name. A PEM file or a secret is one key, whatever id a token gives it.
 
-    Raises InvalidValue where there is none to be used: the setting, the path and why, not what it holds.
+    Raises InvalidValue as `fixed_keys`.
     """
 
     good_for = inf
 
     def __init__(self, settings: JwtSettings, name: str) -> None:
         self._have_ids = bool(settings.jwks_file)
-        self._keys = _fixed_keys(settings)
+        self._keys = fixed_keys(settings, next(key for key in FIXED if getattr(settings, key)))
         self._keys.tell_left_out(name)
 
     def start(self) -> None:
@@ -132,21 +135,23 @@ class FixedKeys:
         """Nothing is under way."""
 
 
-def _fixed_keys(settings: JwtSettings) -> VerifyingKeys:
-    algorithms = settings.algorithms
-    where = "secret"
+def fixed_keys(settings: JwtSettings, source: str) -> VerifyingKeys:
+    """The keys that one of the settings FIXED holds or names.
+
+    Raises InvalidValue where there is none to be used: the path and why, and nothing of what is in it.
+    """
+    given, algorithms = getattr(settings, source), settings.algorithms
+    if source == "secret":
+        return VerifyingKeys([read_secret(given, algorithms)])
     try:
-        if settings.secret:
-            return VerifyingKeys([read_secret(settings.secret, algorithms)])
-        if settings.public_key_file:
-            where = f"public_key_file: {settings.public_key_file}"
-            return VerifyingKeys([read_pem(Path(settings.public_key_file).read_bytes(), algorithms)])
-        where = f"jwks_file: {settings.jwks_file}"
-        keys = read_jwks(Path(settings.jwks_file).read_bytes(), algorithms)
+        text = Path(given).read_bytes()
+        one = source == "public_key_file"
+        keys = VerifyingKeys([read_pem(text, algorithms)]) if one else read_jwks(text, algorithms)
     except OSError as error:
-        raise InvalidValue(f"{where}: {error.strerror}") from None
+        raise InvalidValue(f"{given} cannot be read: {error.strerror}") from None
     except InvalidValue as error:
-        raise InvalidValue(f"{where}: {error}") from None
+        raise InvalidValue(f"{given}: {error}") from None
     if not keys:
-        raise InvalidValue(f"{where}: none of its keys can be used: {'; '.join(keys.left_out[:_MOST_TOLD])}")
+        why = "; ".join(keys.left_out[:_MOST_TOLD]) or "there are none"
+        raise InvalidValue(f"{given}: none of its keys can be used: {why}")
     return keys

@@ -3,191 +3,194 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import NoReturn
 
 import structlog
-from cachetools import TLRUCache, TTLCache
-from limits import RateLimitItem, parse
+from limits import RateLimitItem
+from limits.aio.strategies import FixedWindowRateLimiter
 from limits.limits import RateLimitItemPerSecond
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
+from limits.util import granularity_from_string
 
-from sidecar.errors import Throttled
+from sidecar.counting import SharedWindows, Windows
+from sidecar.errors import StoreUnavailable, Throttled
 from sidecar.model import IPAddress, Reason
-from sidecar.ports import Clock
+from sidecar.ports import Clock, CounterStore
 from sidecar.settings import Limits, Rate
 from sidecar.telemetry import Metrics
 from sidecar.trust import client_network, contains
 
 log = structlog.get_logger(__name__)
 
-MOST_KEYS = 65_536
-"""Users and clients that are counted at once; beyond that the oldest are forgotten."""
+BANS = "ban/"
+"""What the keys of bans in the store begin with; then comes who is banned."""
+
+_CHECKS = "checks/"
 
 
-@dataclass(slots=True)
-class _Window:
-    count: int
-    ends_at: float
+def as_user(user: str) -> str:
+    """Who is counted and banned for a user, named one way."""
+    return f"user:{user}"
 
 
-class BoundedStorage(Storage):
-    """Counts in this process: at most MOST_KEYS windows, by our clock.
-
-    The library's own memory never forgets a key, and goes by the system's clock.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-        self._windows: TLRUCache[str, _Window] = TLRUCache(
-            MOST_KEYS, ttu=lambda _key, window, _now: window.ends_at, timer=clock.now
-        )
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        """What the library is to take for a failing storage: nothing fails here."""
-        return ()
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Counts, in a window of `expiry` seconds that begins with its first count."""
-        try:
-            window = self._windows[key]
-        except KeyError:
-            window = self._windows[key] = _Window(0, self._clock.now() + expiry)
-        window.count += amount
-        return window.count
-
-    def get(self, key: str) -> int:
-        """The count in the window that is open."""
-        window = self._windows.get(key)
-        return window.count if window else 0
-
-    def get_expiry(self, key: str) -> float:
-        """When the window ends."""
-        window = self._windows.get(key)
-        return window.ends_at if window else self._clock.now()
-
-    def check(self) -> bool:
-        """Whether it works."""
-        return True
-
-    def reset(self) -> int:
-        """Forgets everything; how much that was."""
-        forgotten = len(self._windows)
-        self._windows.clear()
-        return forgotten
-
-    def clear(self, key: str) -> None:
-        """Forgets one window."""
-        self._windows.pop(key, None)
+def as_client(client: IPAddress) -> str:
+    """Who is counted and banned for a client: its network."""
+    return f"client:{client_network(client)}"
 
 
-class _Rate:
+class _RateInMemory:
     """So many in a window. The library's limiter would do, but costs too much for every request."""
 
-    def __init__(self, scope: str, rate: Rate, clock: Clock) -> None:
-        self.scope = scope
+    def __init__(self, rate: Rate, store: CounterStore, clock: Clock) -> None:
         self._clock = clock
-        self._storage = BoundedStorage(clock)
-        item: RateLimitItem = parse(str(rate))
+        self._store = store
+        self._windows = Windows(clock)
+        item = _item(rate, "checks")
         self._most, self._seconds = item.amount, item.get_expiry()
 
-    def admits(self, key: str) -> bool:
+    def admits(self, who: str) -> bool:
         """Counts one. Whether it is not too many."""
-        return self._storage.incr(key, self._seconds) <= self._most
+        return self._windows.add(_CHECKS + who, self._seconds) <= self._most
 
-    def ends_in(self, key: str) -> float:
+    def ends_in(self, who: str) -> float:
         """Seconds until the window ends."""
-        return self._storage.get_expiry(key) - self._clock.now()
+        window = self._windows.find(_CHECKS + who)
+        return window.ends_at - self._clock.now() if window else 0.0
+
+    async def load(self) -> None:
+        """Goes on where the process before ended. Raises StoreUnavailable."""
+        saved = await self._store.list(_CHECKS, now=self._clock.now())
+        self._windows.restore(saved, self._seconds)
+
+    async def save(self) -> None:
+        """For the process after this one. Raises StoreUnavailable."""
+        await self._store.put(self._windows.fullest())
 
 
 class RequestLimits:
     """Counts requests, sign-ins and failed ones. A client is its network; `user` names one user one way.
 
-    What comes from an exempt network is counted for its user alone.
+    Sign-ins, failures and bans are in the store: all processes share them, and they outlive every process.
+    Requests to the products' endpoints are counted by each process for itself. What comes from an exempt
+    network is counted for its user alone. Every coroutine may raise StoreUnavailable, where the store cannot
+    be read; one that cannot be written stops no counting.
     """
 
-    def __init__(self, settings: Limits, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, settings: Limits, store: CounterStore, clock: Clock, metrics: Metrics) -> None:
         # Each counts for itself: a flood of requests must not push out who guesses passwords.
-        self._windows = FixedWindowRateLimiter(BoundedStorage(clock))
-        self._checks = _Rate("checks", settings.checks, clock)
-        self._attempts = _Rate("login", settings.login, clock)
-        self._failures = RateLimitItemPerSecond(settings.ban.failures, max(1, round(settings.ban.window)))
-        self._bans: TTLCache[str, float] = TTLCache(
-            MOST_KEYS, ttl=settings.ban.duration, timer=clock.monotonic
+        self._checks = _RateInMemory(settings.checks, store, clock) if settings.checks else None
+        self._attempts = _item(settings.login, "login")
+        self._failures = RateLimitItemPerSecond(
+            settings.ban.failures, max(1, round(settings.ban.window)), "failures"
         )
+        self._attempted = SharedWindows("login", store, clock)
+        self._failed = SharedWindows("failures", store, clock)
+        self._bans = SharedWindows("ban", store, clock)
+        self._attempt_limiter = FixedWindowRateLimiter(self._attempted)
+        self._failure_limiter = FixedWindowRateLimiter(self._failed)
         self._ban_duration = settings.ban.duration
         self._exempt = settings.exempt_networks
-        self._counted_as = lru_cache(maxsize=4096)(self._key_of_client)
+        self._counted_as = lru_cache(maxsize=4096)(self._who_of_client)
         self._checking: Counter[str] = Counter()
         self._clock = clock
         self._refused = metrics.rate_limited
 
     def count_check(self, client: IPAddress) -> None:
         """A request to a product's endpoint. Raises Throttled where this client has asked too often."""
-        self._count(self._checks, client)
+        if self._checks is None:
+            return
+        who = self._counted_as(client)
+        if who and not self._checks.admits(who):
+            self._refuse("checks", Reason.RATE_LIMITED, self._checks.ends_in(who))
 
-    def count_attempt(self, client: IPAddress) -> None:
+    async def count_attempt(self, client: IPAddress) -> None:
         """A sign-in. Raises Throttled where this client has tried too often."""
-        self._count(self._attempts, client)
+        who = self._counted_as(client)
+        if not who:
+            return
+        limiter, rate = self._attempt_limiter, self._attempts
+        # Looks before it counts: a flood then costs reads, and no writes.
+        if await limiter.test(rate, who) and await limiter.hit(rate, who):
+            return
+        ends_at = (await limiter.get_window_stats(rate, who)).reset_time
+        self._refuse("login", Reason.RATE_LIMITED, ends_at - self._clock.now())
 
-    def refuse_banned(self, client: IPAddress, user: str = "") -> None:
+    async def refuse_banned(self, client: IPAddress, user: str = "") -> None:
         """Raises Throttled where the client or the user is banned."""
-        for key in self._keys(client, user):
-            banned_at = self._bans.get(key)
-            if banned_at is not None:
-                elapsed = self._clock.monotonic() - banned_at
-                self._refuse("ban", Reason.BANNED, self._ban_duration - elapsed)
+        for who in self._counted(client, user):
+            ban = await self._bans.find(BANS + who)
+            if ban is not None:
+                self._refuse("ban", Reason.BANNED, ban.ends_at - self._clock.now())
 
-    @contextmanager
-    def checking(self, client: IPAddress, user: str) -> Iterator[None]:
-        """While a password of this user is checked.
+    @asynccontextmanager
+    async def checking(self, client: IPAddress, user: str) -> AsyncIterator[None]:
+        """While a password of this user is checked, and until it is counted where it was wrong.
 
         Raises Throttled where the client or the user is banned, and where as many of the user's
         passwords are being checked as could still be wrong: guesses at once count as guesses. (A client's
         are bounded by the queue in front of the hashes: behind one address there may be many users.)
         """
-        self.refuse_banned(client, user)
-        if self._checking[user] >= self._windows.get_window_stats(self._failures, _user_key(user)).remaining:
-            self._refuse("login", Reason.RATE_LIMITED, 1.0)
         self._checking[user] += 1
         try:
+            # Before the ban is looked for: it is there before the failures that led to it are forgotten.
+            left = (await self._failure_limiter.get_window_stats(self._failures, as_user(user))).remaining
+            await self.refuse_banned(client, user)
+            if self._checking[user] > left:
+                self._refuse("login", Reason.RATE_LIMITED, 1.0)
             yield
         finally:
             self._checking[user] -= 1
             if not self._checking[user]:
                 del self._checking[user]
 
-    def count_failure(self, client: IPAddress, user: str = "") -> None:
+    async def count_failure(self, client: IPAddress, user: str = "") -> None:
         """A wrong password of this user, or a wrong key; the last one that is allowed bans."""
-        for key in self._keys(client, user):
-            self._windows.hit(self._failures, key)
-            if not self._windows.get_window_stats(self._failures, key).remaining:
-                self._bans[key] = self._clock.monotonic()
-                log.warning("banned", who=key, seconds=self._ban_duration)
-                self._windows.clear(self._failures, key)
+        limiter, rate = self._failure_limiter, self._failures
+        for who in self._counted(client, user):
+            await limiter.hit(rate, who)
+            if not (await limiter.get_window_stats(rate, who)).remaining:
+                await self._ban(who)
+                await limiter.clear(rate, who)
 
-    def _count(self, rate: _Rate, client: IPAddress) -> None:
-        key = self._counted_as(client)
-        if key and not rate.admits(key):
-            self._refuse(rate.scope, Reason.RATE_LIMITED, rate.ends_in(key))
+    async def load(self) -> None:
+        """Takes up what the process before this one had counted. An outage is logged, and nothing is lost
+        but that."""
+        if self._checks is None:
+            return
+        try:
+            await self._checks.load()
+        except StoreUnavailable as error:
+            log.warning("limits_not_loaded", error=str(error))
+
+    async def save(self) -> None:
+        """Writes what only this process knows. An outage is logged: there is a next time."""
+        try:
+            for windows in (self._attempted, self._failed, self._bans):
+                await windows.settle()
+            if self._checks is not None:
+                await self._checks.save()
+        except StoreUnavailable as error:
+            log.warning("limits_not_saved", error=str(error))
+
+    async def _ban(self, who: str) -> None:
+        # Of several failures at once, one is the first to ban.
+        if await self._bans.incr(BANS + who, self._ban_duration) == 1:
+            log.warning("banned", who=who, seconds=self._ban_duration)
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()
         raise Throttled(reason, max(1.0, retry_after))
 
-    def _keys(self, client: IPAddress, user: str) -> list[str]:
-        """What is counted and banned; nothing of a client that is exempt."""
-        return [key for key in (self._counted_as(client), user and _user_key(user)) if key]
+    def _counted(self, client: IPAddress, user: str) -> list[str]:
+        """Who is counted and banned; nothing of a client that is exempt."""
+        return [who for who in (self._counted_as(client), user and as_user(user)) if who]
 
-    def _key_of_client(self, client: IPAddress) -> str:
-        return "" if contains(self._exempt, client) else f"client:{client_network(client)}"
+    def _who_of_client(self, client: IPAddress) -> str:
+        return "" if contains(self._exempt, client) else as_client(client)
 
 
-def _user_key(user: str) -> str:
-    return f"user:{user}"
+def _item(rate: Rate, limit: str) -> RateLimitItem:
+    """The rate as the library has it."""
+    return granularity_from_string(rate.unit)(rate.count, namespace=limit)

@@ -55,17 +55,17 @@ class ManagementClients:
         guessed, and nobody who knows a key's id shall be able to lock its owner out. Raises Throttled,
         StoreUnavailable.
         """
-        self._limits.refuse_banned(client)
+        await self._limits.refuse_banned(client)
         expected = await self._secret(key_id)
         if not hmac.compare_digest(expected.encode("ascii"), secret.encode("utf-8")):
-            self._limits.count_failure(client)
+            await self._limits.count_failure(client)
             log.info("access_key_refused", reason="wrong_secret", client=str(client))
             return None
         return await self._live(key_id)
 
     async def sign_in(self, key_id: str, secret: str, client: IPAddress) -> AccessKey | None:
         """The same, for who then goes on with a token: it is counted as a sign-in. Raises as `by_secret`."""
-        self._limits.count_attempt(client)
+        await self._limits.count_attempt(client)
         return await self.by_secret(key_id, secret, client)
 
     async def token(self, key: AccessKey, claims: Mapping[str, str]) -> SignedToken:

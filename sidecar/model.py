@@ -137,7 +137,7 @@ class CheckRequest(NamedTuple):
 
     peer: str
     method: str
-    target: str
+    target: bytes
     headers: Headers
 
 

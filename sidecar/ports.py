@@ -23,6 +23,7 @@ from sidecar.records import (
     ApiKey,
     App,
     Changes,
+    Counter,
     NewUser,
     Role,
     Session,
@@ -46,6 +47,8 @@ class Gateway(Protocol):
     """One proxy's way to ask, and the answers that it understands."""
 
     name: str
+    takes_targets: bool
+    """Whether what was asked for stands behind the endpoint's own path, in the same line."""
 
     def question(self, asked: Asked) -> Question:
         """How this proxy asks about a client's request; `parse` reads it back."""
@@ -251,6 +254,36 @@ class NonceStore(Protocol):
         """Deletes what expired by `now`."""
 
 
+class CounterStore(Protocol):
+    """Counts in windows of time. All processes share them, and they outlive every process.
+
+    No method waits long for another writer: StoreUnavailable, and then nothing was written. A count may be
+    lost when the power fails.
+    """
+
+    async def add(self, key: str, *, now: float, ends_at: float, amount: int = 1) -> Counter:
+        """Counts in the key's window, and says what is then in it.
+
+        A window that is over by `now` begins anew. It ends at `ends_at`, or earlier where it has begun
+        before: a clock that was ahead leaves no window that is longer than others.
+        """
+
+    async def find(self, key: str, *, now: float) -> Counter | None:
+        """The key's window, where it is not over by `now`."""
+
+    async def list(self, prefix: str, *, now: float) -> Sequence[Counter]:
+        """Those of all keys that begin like this, in the order of their ends. Reads all that there is."""
+
+    async def put(self, counters: Iterable[Counter]) -> None:
+        """Replaces what there is of these keys."""
+
+    async def clear(self, keys: Iterable[str]) -> int:
+        """Forgets these keys; how many there were."""
+
+    async def purge(self, *, now: float) -> int:
+        """Deletes what is over by `now`."""
+
+
 class Store(Protocol):
     """All that one database keeps."""
 
@@ -261,6 +294,7 @@ class Store(Protocol):
     apps: AppStore
     signing_keys: SigningKeyStore
     nonces: NonceStore
+    counters: CounterStore
     changes: ChangeFeed
 
     async def check(self) -> None:

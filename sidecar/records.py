@@ -155,6 +155,15 @@ class SignedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Counter:
+    """What was counted under a key in a window of time, which is over at `ends_at`."""
+
+    key: str
+    count: int
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What changed since a caller's last look: whose cached identity is no longer true.
 

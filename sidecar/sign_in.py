@@ -33,17 +33,17 @@ class SignIn:
         self._limits = limits
         self._attempts = metrics.logins
 
-    def count_attempt(self, client: IPAddress) -> None:
+    async def count_attempt(self, client: IPAddress) -> None:
         """Counts a sign-in of any kind. Raises Throttled where this client has tried too often."""
         try:
-            self._limits.count_attempt(client)
+            await self._limits.count_attempt(client)
         except Throttled as throttled:
             self._attempts.labels(throttled.reason).inc()
             raise
 
     async def attempt(self, name: str, password: str, client: IPAddress) -> User | Rejected:
         """As `verify`, and counted against the rate of this client's sign-ins."""
-        self.count_attempt(client)
+        await self.count_attempt(client)
         return await self.verify(name, password, client)
 
     async def verify(self, name: str, password: str, client: IPAddress) -> User | Rejected:
@@ -51,14 +51,14 @@ class SignIn:
         user = await self._users.find_by_sign_in_name(name) if len(name) <= LONGEST_NAME else None
         key = str(user.id) if user else _unknown(name)
         try:
-            with self._limits.checking(client, key):
+            async with self._limits.checking(client, key):
                 answer = await self._answer(user, password)
+                if isinstance(answer, Rejected) and answer.reason is Reason.WRONG_PASSWORD:
+                    await self._limits.count_failure(client, key)
         except (Throttled, Overloaded, StoreUnavailable) as error:
             self._attempts.labels(reason_of(error)).inc()
             raise
         result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
-        if result is Reason.WRONG_PASSWORD:
-            self._limits.count_failure(client, key)
         self._attempts.labels(result).inc()
         log.info("sign_in", result=str(result), user_id=user.id if user else None, client=str(client))
         return answer

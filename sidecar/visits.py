@@ -159,7 +159,7 @@ class Visits:
 
     async def by_api_key(self, key_id: str, key: str, client: IPAddress) -> Visitor | Rejected:
         """Signs in by an API key and its id, which begins no session. Raises as `begin` does."""
-        self.sign_in.count_attempt(client)
+        await self.sign_in.count_attempt(client)
         credential = Credential(Form.API_KEY, key.encode("utf-8"))
         is_its_id = id_of_secret(credential.value) == key_id
         answer = await self.of(credential, client) if is_its_id else Rejected(Reason.UNKNOWN_KEY)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 
 from sidecar.settings import JwtSettings
@@ -61,6 +62,16 @@ def jwk(kind: str, kid: str | None = None, number: int = 0, **members: Any) -> J
 
 def jwks(*keys: object) -> bytes:
     return json.dumps({"keys": keys}).encode()
+
+
+def pem(kind: str, *, private: bool = False) -> bytes:
+    """A key of this kind, as a file has it."""
+    key = private_key(kind)
+    if private:
+        form = serialization.PrivateFormat.PKCS8
+        return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    info = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_key().public_bytes(serialization.Encoding.PEM, info))
 
 
 def claims(**changes: Any) -> Json:

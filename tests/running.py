@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import urlencode
 
 from argon2 import PasswordHasher
@@ -25,7 +25,7 @@ from tests.wire import Answer, Connection, Line, Served, connected, head, send_a
 __all__ = ["Answer", "Line"]  # what every test of answers needs comes from here too
 
 OUR_HOST = (b"127.0.0.1:9000",)
-GATEWAYS = ("nginx", "traefik", "caddy")
+GATEWAYS = ("nginx", "traefik", "caddy", "haproxy", "envoy")
 BROWSER: tuple[Line, ...] = ((b"accept", b"text/html,*/*;q=0.8"), (b"sec-fetch-mode", b"navigate"))
 
 
@@ -79,15 +79,22 @@ def metadata(
     host: bytes = b"app.example.com",
     uri: bytes = b"/",
 ) -> list[Line]:
-    """How this gateway tells what was asked."""
+    """The headers in which this gateway tells what was asked. Envoy has most of it in the request itself."""
     if gateway == "nginx":
         return [(b"x-original-url", scheme + b"://" + host + uri), (b"x-original-method", method)]
+    if gateway == "envoy":
+        return [(b"x-forwarded-proto", scheme)]
     return [
         (b"x-forwarded-method", method),
         (b"x-forwarded-proto", scheme),
         (b"x-forwarded-host", host),
         (b"x-forwarded-uri", uri),
     ]
+
+
+def endpoint(gateway: str) -> str:
+    """Where this gateway asks; Envoy about the root."""
+    return "/check/envoy/" if gateway == "envoy" else f"/check/{gateway}"
 
 
 def bearer(token: bytes | str) -> Line:
@@ -108,6 +115,28 @@ def _request(method: str, path: str, headers: Iterable[Line], body: bytes, hosts
 def is_unreadable(gateway: str, answer: Answer) -> bool:
     """Whether this is the refusal of a check that cannot be read, or of what is no HTTP at all."""
     return answer.is_no_http or answer.status == cannot_be_read(gateway)
+
+
+class Question(NamedTuple):
+    """What a gateway asks, but for how it goes over the wire."""
+
+    method: str
+    target: str
+    lines: list[Line]
+    hosts: tuple[bytes, ...]
+
+    def as_bytes(self) -> bytes:
+        return _request(self.method, self.target, self.lines, b"", self.hosts)
+
+
+def question(gateway: str, headers: Iterable[Line] = (), **original: Unpack[Original]) -> Question:
+    """What this gateway asks about what `original` (method, scheme, host, uri) says was asked of it."""
+    lines = [*metadata(gateway, **original), *headers]
+    if gateway != "envoy":
+        return Question("GET", f"/check/{gateway}", lines, OUR_HOST)
+    target = f"/check/envoy{original.get('uri', b'/').decode('latin-1')}"
+    host = original.get("host", b"app.example.com")
+    return Question(original.get("method", b"GET").decode("latin-1"), target, lines, (host,))
 
 
 class Running:
@@ -201,14 +230,8 @@ class Running:
         **original: Unpack[Original],
     ) -> Answer:
         """One check of what `original` (method, scheme, host, uri) says was asked."""
-        return await self.ask(
-            "GET", f"/check/{gateway}", [*metadata(gateway, **original), *headers], peer=peer
-        )
-
-    @staticmethod
-    def request_of_check(gateway: str, headers: Iterable[Line] = (), **original: Unpack[Original]) -> bytes:
-        """The bytes of a check, for who wants to do something else with them than wait for the answer."""
-        return _request("GET", f"/check/{gateway}", [*metadata(gateway, **original), *headers], b"", OUR_HOST)
+        asked = question(gateway, headers, **original)
+        return await self.ask(asked.method, asked.target, asked.lines, peer=peer, hosts=asked.hosts)
 
     async def add_user(
         self,

@@ -7,6 +7,7 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -23,7 +24,8 @@ from sidecar.settings import (
 from sidecar.settings.external import Breaker, Claims, External
 from sidecar.settings.section import Section
 from sidecar.telemetry import Metrics
-from tests.running import Running
+from tests.conftest import Start
+from tests.running import BROWSER, Running
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,9 +112,10 @@ def test_every_link_within_the_page_leads_to_a_section() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", AUTHENTICATORS)) <= set(map(anchor, titles))
 
 
-@pytest.mark.parametrize(
-    "example", re.findall(r"```toml\n(.*?)```", AUTHENTICATORS, re.DOTALL), ids=lambda example: example[1:40]
-)
+TABLES = re.findall(r"```toml\n(.*?)```", AUTHENTICATORS, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", TABLES, ids=lambda example: example[1:40])
 def test_every_example_of_an_authenticator_is_accepted_as_written(example: str) -> None:
     settings = parse(tomllib.loads(example))
     assert not list(warnings(settings))
@@ -121,6 +124,27 @@ def test_every_example_of_an_authenticator_is_accepted_as_written(example: str) 
     for rule in settings.rules:
         assert rule.authenticators
         assert external.issuperset(rule.authenticators)
+
+
+LEADING_BACK = [settings for example in TABLES if "{rd}" in str(settings := tomllib.loads(example))]
+
+
+@pytest.mark.parametrize(
+    "settings", LEADING_BACK, ids=lambda settings: next(iter(settings["authenticators"]))
+)
+async def test_every_example_with_a_sign_in_elsewhere_leads_a_browser_back(
+    start: Start, settings: dict[str, Any]
+) -> None:
+    (rule,) = settings["rules"]
+    (host,) = rule["hosts"]
+    async with start(settings) as sidecar:
+        answer = await sidecar.check("traefik", BROWSER, host=host.encode(), uri=b"/a?b=c")
+    back = quote(f"https://{host}/a?b=c", safe="")
+    assert (answer.status, answer.one("Location")) == (302, rule["login_url"].replace("{rd}", back))
+
+
+def test_the_examples_with_a_sign_in_elsewhere_are_these() -> None:
+    assert [list(settings["authenticators"]) for settings in LEADING_BACK] == [["legacy"], ["main"]]
 
 
 def documented_settings(heading: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 
 from tests.conftest import Start
-from tests.running import GATEWAYS, Line, Original, Running
+from tests.running import GATEWAYS, Line, Original, Running, question
 from tests.wire import Served, connected
 
 IS_LONG = fuzzing.get_current_profile_name() == "fuzz"
@@ -115,7 +115,7 @@ def heads(draw: st.DrawFn) -> bytes:
     """What a gateway sends about a strange request, such a head changed in some places, or anything."""
     gateway = draw(st.sampled_from(GATEWAYS))
     told = draw(st.lists(st.sampled_from(TELLING), max_size=4))
-    good = Running.request_of_check(gateway, told, **draw(originals))
+    good = question(gateway, told, **draw(originals)).as_bytes()
     match draw(st.sampled_from(["the metadata", "the metadata", "the head", "bytes", "two heads"])):
         case "the metadata":
             return good

@@ -1,32 +1,474 @@
-"""What counts for itself, whatever else is counted."""
+"""What is counted where, and what becomes of it: in memory, in the store, in an outage, after a restart."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sidecar import limiting
-from sidecar.errors import Throttled
-from sidecar.limiting import RequestLimits
-from sidecar.model import Reason
+from sidecar import counting
+from sidecar.counting import SharedWindows, Windows
+from sidecar.errors import StoreUnavailable, Throttled
+from sidecar.limiting import BANS, RequestLimits
+from sidecar.model import Reason, Rejected
+from sidecar.passwords import Passwords
+from sidecar.ports import Store
+from sidecar.records import Counter
 from sidecar.settings import parse
+from sidecar.sign_in import SignIn
+from sidecar.stores import open_store
+from sidecar.stores.sqlite import SqliteStore
+from sidecar.stores.sqlite.counters import SqliteCounters
+from sidecar.stores.sqlite.database import Database
 from sidecar.telemetry import Metrics
 from tests.clocks import ManualClock
+from tests.running import CHEAP, locked
+
+ANN = ip_address("192.0.2.1")
+BOB = ip_address("192.0.2.2")
+ELSEWHERE = ip_address("198.51.100.1")
 
 
-def test_a_flood_of_requests_makes_nobody_forget_who_guesses_passwords(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limiting, "MOST_KEYS", 100)
-    limits = RequestLimits(parse({"limits": {"ban": {"failures": 5}}}).limits, ManualClock(), Metrics())
-    guesser = ip_address("192.0.2.1")
-    for _ in range(4):
-        limits.count_failure(guesser, "alice")
-    for number in range(1000):
-        limits.count_check(ip_address(number))
-        limits.count_attempt(ip_address(number))
-    limits.count_failure(ip_address("192.0.2.2"), "alice")
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Store]:
+    """The store in this file, as one process has it."""
+    store = open_store(f"sqlite:///{path}", busy_timeout=0.1)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    async with opened(path) as store:
+        yield store
+
+
+Make = Callable[..., RequestLimits]
+
+
+@pytest.fixture
+def make(store: Store, clock: ManualClock) -> Make:
+    """Limits, as one process has them: with these settings, over this store or the first one."""
+
+    def made(over: Store = store, **settings: Any) -> RequestLimits:
+        return RequestLimits(parse({"limits": settings}).limits, over.counters, clock, Metrics())
+
+    return made
+
+
+async def refusal(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> tuple[Reason, float]:
+    """Why a password of this user, or from this client, is not even checked, and for how long."""
     with pytest.raises(Throttled) as caught:
-        limits.refuse_banned(ip_address("192.0.2.3"), "alice")
-    assert caught.value.reason is Reason.BANNED
+        async with limits.checking(client, user):  # type: ignore[arg-type]  # an address, whichever it is
+            pass
+    return caught.value.reason, caught.value.retry_after
+
+
+async def is_checked(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> bool:
+    """Whether a password is."""
+    try:
+        async with limits.checking(client, user):  # type: ignore[arg-type]  # as above
+            return True
+    except Throttled:
+        return False
+
+
+async def attempts(limits: RequestLimits, number: int) -> int:
+    """How many of so many sign-ins of Ann's are let in."""
+    admitted = 0
+    for _ in range(number):
+        try:
+            await limits.count_attempt(ANN)
+        except Throttled:
+            continue
+        admitted += 1
+    return admitted
+
+
+def asked(limits: RequestLimits, number: int) -> int:
+    """How many of so many requests of Ann's are let in."""
+    admitted = 0
+    for _ in range(number):
+        try:
+            limits.count_check(ANN)
+        except Throttled:
+            continue
+        admitted += 1
+    return admitted
+
+
+def events(log: io.StringIO, *names: str) -> list[str]:
+    """The events among these that were logged."""
+    logged = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+    return [event for event in logged if event in names]
+
+
+# --- each for itself -----------------------------------------------------------------------------
+
+
+async def test_a_flood_of_requests_makes_nobody_forget_who_guesses_passwords(
+    monkeypatch: pytest.MonkeyPatch, make: Make, path: Path
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEYS", 100)
+    limits = make(ban={"failures": 5})
+    with locked(path):  # so that all of it is in memory
+        for _ in range(4):
+            await limits.count_failure(ANN, "ann")
+        for number in range(1000):
+            limits.count_check(ip_address(number))
+        await limits.count_failure(BOB, "ann")
+        assert await refusal(limits, user="ann") == (Reason.BANNED, 300.0)
+
+
+def test_the_oldest_windows_make_room_and_ended_ones_first(
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEYS", 3)
+    windows = Windows(clock)
+    for key in ("a", "b", "c", "a", "d"):
+        windows.add(key, 60)
+        clock.advance(10)
+    assert windows.find("a") is None
+    assert sorted(each.key for each in windows.fullest()) == ["b", "c", "d"]
+    clock.advance(25)  # over for b and c
+    assert [windows.add(key, 60) for key in ("e", "b", "d")] == [1, 1, 2]
+    assert sorted(each.key for each in windows.fullest()) == ["b", "d", "e"]
+
+
+def test_a_window_begins_with_its_first_count_and_ends_once(clock: ManualClock) -> None:
+    windows = Windows(clock)
+    assert [windows.add("a", 60), windows.add("a", 60)] == [1, 2]
+    clock.advance(59.5)
+    assert windows.add("a", 60) == 3
+    clock.advance(0.5)
+    assert windows.find("a") is None
+    assert windows.add("a", 60) == 1
+
+
+def test_requests_that_are_not_limited_are_not_counted(make: Make) -> None:
+    assert asked(make(checks=""), 20_000) == 20_000
+
+
+# --- shared, and after a restart -----------------------------------------------------------------
+
+
+async def test_a_ban_holds_in_every_process_and_after_them_for_the_rest_of_its_time(
+    make: Make, path: Path, clock: ManualClock
+) -> None:
+    async with opened(path) as other:
+        guessed, running = make(other), make()
+        for _ in range(5):
+            await guessed.count_failure(ANN, "ann")
+        assert await refusal(running, user="ann") == (Reason.BANNED, 300.0)
+        assert await refusal(running, ANN) == (Reason.BANNED, 300.0)
+    clock.advance(200)
+    async with opened(path) as later:
+        started = make(later)
+        await started.load()
+        assert await refusal(started, user="ann") == (Reason.BANNED, 100.0)
+        clock.advance(99.5)
+        assert not await is_checked(started, ANN)
+        clock.advance(0.5)
+        assert await is_checked(started, ANN, "ann")
+
+
+async def test_failures_in_any_process_lead_to_one_ban(make: Make, path: Path, log: io.StringIO) -> None:
+    async with AsyncExitStack() as stack:
+        processes = [make(await stack.enter_async_context(opened(path))) for _ in range(4)]
+        await asyncio.gather(*(each.count_failure(ANN, "ann") for each in processes))
+        assert [await is_checked(each, user="ann") for each in processes] == [True] * 4
+        await processes[0].count_failure(ANN, "ann")
+        assert [await is_checked(each, user="ann") for each in processes] == [False] * 4
+    assert events(log, "banned") == ["banned"] * 2  # the user, and the client
+
+
+async def test_no_count_is_lost_whoever_counts_at_once(make: Make, path: Path, store: Store) -> None:
+    async with opened(path) as other:
+        both = make(login="1000/hour"), make(other, login="1000/hour")
+        await asyncio.gather(*(each.count_attempt(ANN) for each in both * 20))
+        for each in both:
+            await each.save()
+    (counter,) = await store.counters.list("login/", now=0)
+    assert counter.count == 40
+
+
+async def test_sign_ins_are_counted_over_all_processes_and_restarts(make: Make, path: Path) -> None:
+    assert await attempts(make(login="10/minute"), 4) == 4
+    async with opened(path) as other:
+        assert await attempts(make(other, login="10/minute"), 4) == 4
+    assert await attempts(make(login="10/minute"), 4) == 2
+
+
+async def test_a_flood_of_sign_ins_writes_no_more_than_is_let_in(make: Make, store: Store) -> None:
+    assert await attempts(make(login="3/minute"), 50) == 3
+    (counter,) = await store.counters.list("login/", now=0)
+    assert counter.count == 3
+
+
+async def test_requests_go_on_being_counted_after_an_orderly_restart(make: Make, clock: ManualClock) -> None:
+    before = make(checks="10/minute")
+    await before.load()
+    assert asked(before, 7) == 7
+    clock.advance(20)
+    await before.save()
+    after = make(checks="10/minute")
+    await after.load()
+    assert asked(after, 5) == 3
+    with pytest.raises(Throttled) as caught:
+        after.count_check(ANN)
+    assert caught.value.retry_after == 40
+    clock.advance(40)
+    assert asked(after, 11) == 10
+
+
+async def test_a_window_of_a_clock_that_was_ahead_ends_as_soon_as_others(
+    make: Make, clock: ManualClock
+) -> None:
+    clock.advance(3600)
+    before = make(checks="10/minute", login="10/minute")
+    assert (asked(before, 10), await attempts(before, 9)) == (10, 9)
+    await before.save()
+    clock.advance(-3600)
+    after = make(checks="10/minute", login="10/minute")
+    await after.load()
+    assert (asked(after, 1), await attempts(after, 2)) == (0, 1)
+    clock.advance(60)
+    assert (asked(after, 1), await attempts(after, 1)) == (1, 1)
+
+
+async def test_what_is_kept_of_very_many_clients_is_the_fullest(
+    monkeypatch: pytest.MonkeyPatch, make: Make, store: Store
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEPT", 3)
+    limits = make()
+    for number in range(1, 11):
+        for _ in range(number):
+            limits.count_check(ip_address(number))
+    await limits.save()
+    kept = await store.counters.list("checks/", now=0)
+    assert sorted(each.count for each in kept) == [8, 9, 10]
+
+
+async def test_nothing_that_was_typed_is_kept(make: Make, store: Store) -> None:
+    limits = make(ban={"failures": 1})
+    await limits.count_attempt(ANN)
+    await limits.count_failure(ANN, "17")
+    limits.count_check(ip_address("2001:db8::17"))
+    await limits.save()
+    assert sorted(each.key for each in await store.counters.list("", now=0)) == [
+        "ban/client:192.0.2.1",
+        "ban/user:17",
+        "checks/client:2001:db8::/64",
+        "login/client:192.0.2.1/10/1/minute",
+    ]
+
+
+# --- a store that cannot be written --------------------------------------------------------------
+
+
+async def test_while_the_store_is_locked_guessing_ends_in_a_ban_all_the_same(
+    make: Make, path: Path, log: io.StringIO, clock: ManualClock
+) -> None:
+    limits = make()
+    with locked(path):
+        for _ in range(5):
+            assert await is_checked(limits, ANN, "ann")
+            await limits.count_failure(ANN, "ann")
+        assert await refusal(limits, user="ann") == (Reason.BANNED, 300.0)
+        assert await refusal(limits, ANN) == (Reason.BANNED, 300.0)
+        clock.advance(300)
+        assert await is_checked(limits, ANN, "ann")
+    assert events(log, "banned") == ["banned"] * 2
+    assert events(log, "counting_in_memory") == ["counting_in_memory"] * 2  # of failures, and of bans
+
+
+async def test_what_was_counted_before_an_outage_and_in_it_is_added_up(make: Make, path: Path) -> None:
+    limits = make()
+    for _ in range(3):
+        await limits.count_failure(ANN, "ann")
+    with locked(path):
+        await limits.count_failure(ANN, "ann")
+        assert await is_checked(limits, user="ann")
+    await limits.count_failure(ANN, "ann")
+    assert await refusal(limits, user="ann") == (Reason.BANNED, 300.0)
+
+
+async def test_sign_ins_are_limited_while_the_store_is_locked(
+    make: Make, path: Path, log: io.StringIO
+) -> None:
+    limits = make(login="5/minute")
+    assert await attempts(limits, 2) == 2
+    with locked(path):
+        assert await attempts(limits, 5) == 3
+    assert await attempts(limits, 2) == 0
+    assert events(log, "counting_in_memory", "counting_in_store_again") == ["counting_in_memory"]
+
+
+async def test_what_was_counted_in_an_outage_is_shared_when_it_is_over(
+    make: Make, path: Path, clock: ManualClock, log: io.StringIO
+) -> None:
+    limits = make()
+    with locked(path):
+        for _ in range(5):
+            await limits.count_failure(ANN, "ann")
+        for _ in range(3):
+            await limits.count_failure(BOB, "bob")
+        await limits.save()
+        assert events(log, "limits_not_saved") == ["limits_not_saved"]
+    clock.advance(60)
+    await limits.save()
+    await limits.save()  # and nothing is counted twice
+    async with opened(path) as later:
+        started = make(later)
+        assert await refusal(started, user="ann") == (Reason.BANNED, 240.0)
+        await started.count_failure(BOB, "bob")
+        assert await is_checked(started, user="bob")
+        await started.count_failure(BOB, "bob")
+        assert not await is_checked(started, user="bob")
+
+
+async def test_the_log_says_once_that_an_outage_began_and_once_that_it_ended(
+    store: Store, path: Path, clock: ManualClock, log: io.StringIO
+) -> None:
+    windows = SharedWindows("login", store.counters, clock)
+    for _ in range(2):
+        with locked(path):
+            assert [await windows.incr("k", 60), await windows.incr("k", 60)]
+        await windows.settle()
+        await windows.incr("k", 60)
+        await windows.incr("k", 60)
+    assert await windows.get("k") == 8
+    names = "counting_in_memory", "counting_in_store_again"
+    assert events(log, *names) == [*names, *names]
+
+
+def test_what_was_found_is_taken_from_its_own_window_alone(clock: ManualClock) -> None:
+    windows = Windows(clock)
+
+    def found() -> Counter:
+        counter = windows.find("a")
+        assert counter is not None
+        return counter
+
+    windows.add("a", 60, 3)
+    first = found()
+    windows.add("a", 60, 2)
+    windows.take(first)
+    assert found().count == 2
+    windows.take(found())
+    assert windows.find("a") is None
+    windows.take(first)
+    clock.advance(60)
+    windows.add("a", 60)
+    windows.take(first)
+    assert found().count == 1
+
+
+async def test_a_ban_may_be_forgotten_while_the_store_is_locked_without_a_fault(
+    store: Store, path: Path, clock: ManualClock
+) -> None:
+    windows = SharedWindows("ban", store.counters, clock)
+    await windows.incr("stored", 60)
+    with locked(path):
+        await windows.incr("unwritten", 60)
+        for key in ("stored", "unwritten"):
+            await windows.clear(key)
+        assert [await windows.get(key) for key in ("stored", "unwritten")] == [1, 0]
+
+
+async def test_a_store_that_cannot_be_read_is_an_outage_and_no_refusal(make: Make, store: Store) -> None:
+    limits = make()
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await limits.count_attempt(ANN)
+    with pytest.raises(StoreUnavailable):
+        await limits.refuse_banned(ANN)
+    await limits.load()  # which is logged
+    await limits.save()
+
+
+# --- guesses at once -----------------------------------------------------------------------------
+
+
+async def test_as_many_passwords_are_checked_at_once_as_may_be_wrong(make: Make) -> None:
+    limits = make()
+    await limits.count_failure(ANN, "ann")
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(limits.checking(ELSEWHERE, "ann"))
+        assert await refusal(limits, user="ann") == (Reason.RATE_LIMITED, 1.0)
+        assert await is_checked(limits, user="bob")
+    assert await is_checked(limits, user="ann")
+
+
+class WaitingCounters(SqliteCounters):
+    """Stands still before the first failure is counted, until it is told to go on."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.has_begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def add(self, key: str, *, now: float, ends_at: float, amount: int = 1) -> Counter:
+        if key.startswith("failures/user:") and not self.has_begun.is_set():
+            self.has_begun.set()
+            await self.go_on.wait()
+        return await super().add(key, now=now, ends_at=ends_at, amount=amount)
+
+
+async def test_a_wrong_password_takes_the_place_of_a_guess_until_it_is_counted(
+    store: Store, clock: ManualClock
+) -> None:
+    assert isinstance(store, SqliteStore)
+    counters = WaitingCounters(store._database)
+    settings = parse({"limits": {"ban": {"failures": 1}}}).limits
+    limits = RequestLimits(settings, counters, clock, Metrics())
+    with closing(Passwords(CHEAP)) as passwords:
+        sign_in = SignIn(store.users, passwords, limits, Metrics())
+        first = asyncio.create_task(sign_in.verify("ann", "wrong", ANN))
+        await counters.has_begun.wait()
+        with pytest.raises(Throttled):
+            await sign_in.verify("ann", "another", BOB)
+        counters.go_on.set()
+        assert await first == Rejected(Reason.WRONG_PASSWORD)
+        with pytest.raises(Throttled):
+            await sign_in.verify("ann", "another", BOB)
+
+
+async def test_a_ban_that_was_lifted_is_none_at_once(make: Make, store: Store) -> None:
+    limits = make(ban={"failures": 1})
+    await limits.count_failure(ANN, "ann")
+    assert not await is_checked(limits, user="ann")
+    assert await store.counters.clear([f"{BANS}user:ann"]) == 1
+    assert await is_checked(limits, user="ann")
+    assert not await is_checked(limits, ANN)
+
+
+async def test_a_second_failure_at_once_neither_bans_again_nor_extends_the_ban(
+    make: Make, store: Store, clock: ManualClock, log: io.StringIO
+) -> None:
+    limits = make(ban={"failures": 1})
+    for _ in range(3):
+        await limits.count_failure(ANN)
+        clock.advance(10)
+    assert await store.counters.find(f"{BANS}client:{ANN}", now=0) == Counter(
+        f"{BANS}client:{ANN}", 3, clock.now() + 270
+    )
+    assert events(log, "banned") == ["banned"]

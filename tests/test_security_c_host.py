@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Start
-from tests.running import GATEWAYS, cannot_be_read, is_unreadable, metadata
+from tests.running import GATEWAYS, cannot_be_read, endpoint, is_unreadable, metadata
 
 pytestmark = pytest.mark.parametrize("gateway", GATEWAYS)
 
@@ -104,6 +104,6 @@ async def test_c38_a_host_cannot_bring_a_path_with_it(start: Start, gateway: str
 )
 async def test_c39_a_request_names_one_host(start: Start, gateway: str, hosts: tuple[bytes, ...]) -> None:
     async with start({"rules": [{"access": "public"}]}) as sidecar:
-        answer = await sidecar.ask("GET", f"/check/{gateway}", metadata(gateway), hosts=hosts)
+        answer = await sidecar.ask("GET", endpoint(gateway), metadata(gateway), hosts=hosts)
         assert answer.status == cannot_be_read(gateway)
         assert (await sidecar.ask("GET", "/login", hosts=hosts)).status == 400

@@ -19,7 +19,7 @@ from sidecar.records import ApiKey, App, UserChange
 from tests.conftest import Start
 from tests.hostile import Exchange, Hostile, hostile
 from tests.issuer import AUDIENCE, ISSUER, NOW, SECRET, claims, token
-from tests.running import Line, Running, bearer, running
+from tests.running import Line, Running, bearer, question, running
 
 HS256 = {"alg": "HS256"}
 ISSUED = {"type": "jwt", "issuer": ISSUER, "audience": AUDIENCE, "algorithms": "HS256", "secret": SECRET}
@@ -284,7 +284,7 @@ async def test_g86_a_thousand_who_leave_in_the_middle_give_nobody_anothers_ident
                 async with AsyncExitStack() as leaving:
                     for name in names:
                         connection = await leaving.enter_async_context(sidecar.connection())
-                        await connection.send(sidecar.request_of_check("nginx", [bearer(name)]))
+                        await connection.send(question("nginx", [bearer(name)]).as_bytes())
                     await there.has_begun(len(names))
                 staying = [asyncio.create_task(sidecar.check("nginx", [bearer(name)])) for name in names]
                 theirs.goes_on.set()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from sidecar.checks.pulse import Pulse
 from sidecar.checks.virola import Virola
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, find_file, load, parse, warnings
-from sidecar.settings.checks import FORMS, PRODUCT_PATHS
+from sidecar.settings.contradictions import FORMS, PRODUCT_PATHS
 from sidecar.settings.model import Authenticators
 from sidecar.settings.reference import effective, reference
 from sidecar.settings.types import write_duration
@@ -59,6 +62,13 @@ def test_the_effective_settings_are_settings() -> None:
     shown = parse(tomllib.loads(effective(parse(chosen))))
     assert shown.rules == parse(chosen).rules
     assert shown.session.cookie_name == "sidecar"
+
+
+def test_requests_to_products_need_not_be_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_LIMITS__CHECKS", "")
+    settings = parse({"limits": {"checks": "5/second"}})
+    assert settings.limits.checks is None
+    assert 'checks = ""' in effective(settings)
 
 
 def test_the_defaults_are_strict() -> None:
@@ -114,6 +124,39 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
     ]
 
 
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every key in it, and every item."""
+    match value:
+        case dict():
+            inner: list[tuple[str | int, object]] = list(value.items())
+        case list():
+            inner = list(enumerate(value))
+        case _:
+            return
+    for key, each in inner:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "junk", [5, True, "x", "[", "{}", "", [], ["", 5], {}, {"x": {}}, [{}], None], ids=repr
+)
+def test_junk_anywhere_is_a_fault_there_or_none_at_all(junk: object) -> None:
+    whole = {
+        **tomllib.loads(reference()),
+        "authenticators": {"kc": JWT, "app": {**AUTHING, "claims": {"subject": "id"}}, "shop": UPSTREAM},
+    }
+    for place in places(whole):
+        tables = deepcopy(whole)
+        *above, key = place
+        table: Any = tables
+        for part in above:
+            table = table[part]
+        table[key] = junk
+        with suppress(SettingsError):
+            parse(tables)
+
+
 @pytest.mark.parametrize(
     ("tables", "fault"),
     [
@@ -158,6 +201,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ({"rules": [{"credentials": ["magic"]}]}, "rules[0].credentials[0]: Input should be"),
         ({"rules": [{"paths": ["/a/b**"]}]}, "rules[0].paths[0]: '/a/b**' is not a path pattern"),
         ({"rules": [{"paths": ["/a//b"]}]}, "rules[0].paths[0]: '/a//b' is not a path pattern"),
+        ({"rules": [{"paths": [5]}]}, "rules[0].paths[0]: '5' is not a path pattern"),
         ({"rules": [{"paths": ["/a%20b"]}]}, "rules[0].paths[0]: '/a%20b' is not a path pattern"),
         ({"rules": [{"hosts": ["*"]}]}, "rules[0].hosts[0]: '*' is not a host"),
         ({"identity_headers": {"X-A": "e-mail"}}, "identity_headers: X-A: 'e-mail' is none of"),
@@ -213,6 +257,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ({"checks": {"allowed_origins": [""]}}, "checks.allowed_origins[0]: an origin is a scheme"),
         ({"checks": {"virolla": {}}}, "checks.virolla: there is no such key"),
         ({"limits": {"checks": "0/minute"}}, "limits.checks: a rate is written like"),
+        ({"limits": {"login": ""}}, "limits.login: a rate is written like"),
         (
             {"limits": {"exempt_networks": ["10.0.0.1/8"]}},
             "limits.exempt_networks[0]: 10.0.0.1/8 has host bits",
@@ -224,10 +269,6 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
             "authenticators.corp.issuer: an empty name matches nothing",
         ),
         ({"authenticators": {"corp": {**JWT, "url": "x"}}}, "authenticators.corp.url: there is no such key"),
-        (
-            {"authenticators": {"corp": {**JWT, "public_key_file": "/nowhere.pem"}}},
-            "authenticators.corp.public_key_file: /nowhere.pem cannot be read: No such file",
-        ),
         (
             {"authenticators": {"corp": {**JWT, "ca_file": "/nowhere.pem"}}},
             "authenticators.corp.ca_file: /nowhere.pem cannot be read: No such file",
@@ -250,7 +291,7 @@ def test_every_fault_is_told_at_once_with_its_key() -> None:
         ),
         (
             {"authenticators": {"app": {**UPSTREAM, "pass_cookies": ["__Host-sidecar"]}}},
-            "authenticators.app.pass_cookies: that is the cookie of our own session",
+            "authenticators.app.pass_cookies: __Host-sidecar is the cookie of our own session",
         ),
         ({"authenticators": {"sesion": {"enabled": False}}}, "authenticators.sesion.type: it is one of"),
         ({"authenticators": {"basic": {"cash": "1m"}}}, "authenticators.basic.cash: there is no such key"),
@@ -375,7 +416,7 @@ def test_what_no_browser_takes_is_no_cookie_domain(given: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["_env_file", "_cli_parse_args", "_secrets_dir", "__pydantic_self__"])
-def test_what_pydantic_settings_would_take_for_its_own_is_no_key(name: str) -> None:
+def test_what_a_library_could_take_for_its_own_is_no_key(name: str) -> None:
     tables = {name: True, "server": {"listen": "nowhere"}}
     assert paths(tables) == ["server.listen", name]
 

@@ -908,6 +908,12 @@ async def test_a_cookie_reaches_the_client_once() -> None:
         assert [await told.set_cookies(SID) for _ in range(3)] == [(TAKEN.encode(),), (), ()]
 
 
+async def test_a_cookie_reaches_the_client_where_no_answer_is_remembered() -> None:
+    async with asked("generic", cache="0s", stale_if_error="0s", **PASSES) as told:
+        told.says.lines = (f"Set-Cookie: {TAKEN}",)
+        assert [await told.set_cookies(SID) for _ in range(3)] == [(TAKEN.encode(),)] * 3
+
+
 async def test_of_many_at_once_one_gets_the_cookie() -> None:
     async with asked("generic", timeout="30s", **PASSES) as told:
         told.says.lines = (f"Set-Cookie: {TAKEN}",)
@@ -1328,7 +1334,7 @@ def faults_of(table: dict[str, Any]) -> list[str]:
         ({**BASE, "forward_cookies": ["a b"]}, ["forward_cookies[0]: 'a b' is not a cookie's name"]),
         ({**BASE, "forward_cookies": ["a;b", "é"]}, ["forward_cookies[0]: ", "forward_cookies[1]: "]),
         ({**BASE, **FORWARDS, "pass_cookies": ["a="]}, ["pass_cookies[0]: 'a=' is not a cookie's name"]),
-        ({**BASE, **FORWARDS, "refused_statuses": []}, ["refused_statuses: "]),
+        ({**BASE, **FORWARDS, "refused_statuses": []}, ["refused_statuses: it is empty: name one or more"]),
         (
             {**BASE, **FORWARDS, "refused_statuses": [302, 401, 429, 200]},
             [
@@ -1341,15 +1347,15 @@ def faults_of(table: dict[str, Any]) -> list[str]:
         ({**BASE, **FORWARDS, "method": "DELETE"}, ["method: Input should be"]),
         (
             {**BASE, **FORWARDS, "claims": {"subject": "header:"}},
-            ["claims: '' is not a header's name"],
+            ["claims.subject: '' is not a header's name"],
         ),
         (
             {**BASE, **FORWARDS, "claims": {"roles": "header:X_Roles"}},
-            ["claims: 'X_Roles' is not a header's name"],
+            ["claims.roles: 'X_Roles' is not a header's name"],
         ),
         (
             {**BASE, "dialect": "pulse", "claims": {"roles": "header:X-Roles"}},
-            ["dialect: pulse says everything in its body: header:X-Roles is for generic"],
+            ["claims.roles: pulse says everything in its body: a header is for generic"],
         ),
         ({**BASE, "dialect": "pulse", "method": "POST"}, ["method: pulse says that itself"]),
         (
@@ -1376,12 +1382,42 @@ def faults_of(table: dict[str, Any]) -> list[str]:
                 "pass_cookies: authing is asked about a user",
             ],
         ),
-        ({**BY_AUTHING, "subject_prefix": "x:"}, ["dialect: authing does not say who it is"]),
-        ({**BY_AUTHING, "numeric_subject": True}, ["dialect: authing does not say who it is"]),
-        ({**BY_AUTHING, "claims": {"subject": "id"}}, ["dialect: authing does not say who it is"]),
-        ({"type": "upstream", **FORWARDS}, ["url: Field required"]),
+        (
+            {**BY_AUTHING, "claims": {"roles": "header:x"}, "subject_prefix": "x:", "numeric_subject": True},
+            [
+                f"{name}: authing does not say who it is: leave it to the one that it is over"
+                for name in ("claims", "subject_prefix", "numeric_subject")
+            ],
+        ),
+        (
+            {**BY_AUTHING, "method": "POST", "refused_statuses": 404},
+            ["method: authing says that itself", "refused_statuses: authing says that itself"],
+        ),
+        ({"type": "upstream", **FORWARDS}, ['url: it is missing: write it like url = "https://']),
         ({**BASE, **FORWARDS, "url": "http://app.example.com/"}, ["url: whoever is on the way can answer"]),
         ({**BASE, **FORWARDS, "dialect": "pulsar"}, ["dialect: Input should be"]),
+        # What one fault hides is not guessed at, and what it does not hide is told beside it.
+        ({**BASE, "dialect": "pulsar", "over": "idp", "method": "HEAD"}, ["dialect: Input should be"]),
+        ({**BASE, "claims": 5, **FORWARDS, "method": "HEAD"}, ["claims: Input should be a valid dictionary"]),
+        (
+            {**BASE, "url": "http://app.example.com/", "method": "HEAD", "leeway": "1s", "timeout": "soon"},
+            [
+                "timeout: a duration is written like",
+                "leeway: there is no such key",
+                "url: whoever is on the way can answer",
+                "forward_headers: nothing is forwarded",
+                "method: an answer to HEAD has no body",
+            ],
+        ),
+        (
+            {**BASE, "dialect": "compass", "method": "POST", "over": "idp", "claims": {"name": "header:x"}},
+            [
+                "method: compass says that itself",
+                "claims.name: compass says everything in its body",
+                "over: compass knows nothing of it",
+                "forward_headers: compass is asked about a bearer",
+            ],
+        ),
     ],
     ids=str,
 )
@@ -1409,6 +1445,8 @@ def test_no_fault_tells_a_secret() -> None:
         {**BASE, "dialect": "virola"},
         {**BASE, **FORWARDS, "method": "HEAD", "claims": {"subject": "header:X-User"}},
         {**BASE, **FORWARDS, "refused_statuses": "401,404"},
+        {**BASE, **FORWARDS, "refused_statuses": 404},
+        {**BASE, **FORWARDS, "cache": "0s", "negative_cache": "0s", "stale_if_error": "0s"},
         BY_AUTHING,
     ],
     ids=str,

@@ -90,9 +90,10 @@ class UpstreamAuthenticator:
         self._answers = answers
         self._is_ours = is_ours
         self._passed = frozenset(cookie.encode("ascii") for cookie in settings.pass_cookies)
-        # They are as old as the answer that they came with: older than `cache` nobody is given any.
+        # They are as old as the answer that they came with: older than `cache` nobody is given any. Where no
+        # answer is remembered, those who asked for it still are.
         self._unsent: TTLCache[bytes, tuple[bytes, ...]] = TTLCache(
-            MOST_UNSENT, settings.cache, timer=clock.monotonic
+            MOST_UNSENT, settings.cache or settings.timeout, timer=clock.monotonic
         )
 
     async def authenticate(self, credential: Credential, _client: IPAddress) -> Verified | Rejected | None:

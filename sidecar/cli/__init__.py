@@ -26,6 +26,7 @@ COMMANDS = (
     "api-keys",
     "access-keys",
     "apps",
+    "bans",
     "keys",
     "explain",
     "health",

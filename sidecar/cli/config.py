@@ -26,10 +26,11 @@ def check(config: Path | None) -> None:
 
     Warnings follow, about what works but might surprise. They do not change the exit status.
     """
+    from sidecar.elsewhere import unusable_keys
     from sidecar.settings import find_file, load, warnings
 
     file = find_file(config)
-    settings = load(file)
+    settings = load(file, unusable_keys)
     for warning in warnings(settings):
         remark(f"Warning: {warning}")
     click.echo(f"{file or 'the built-in default'} is good")

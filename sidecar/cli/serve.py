@@ -35,11 +35,12 @@ def serve(config: Path | None, listen: str | None, admin_listen: str | None) -> 
     Without a settings file it shows how to begin: the first user and their password, once, and three
     requests to try.
     """
+    from sidecar.elsewhere import unusable_keys
     from sidecar.settings import find_file, load
 
     _override(SIDECAR_SERVER__LISTEN=listen, SIDECAR_SERVER__ADMIN_LISTEN=admin_listen)
     file = find_file(config)
-    settings = load(file)
+    settings = load(file, unusable_keys)
     _begin_log(settings)
 
     from sidecar.server.process import run

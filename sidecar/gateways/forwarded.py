@@ -11,6 +11,8 @@ _STATUSES = Statuses()
 class ForwardedGateway:
     """Reads X-Forwarded-Method, -Proto, -Host and -Uri; each must be there, once."""
 
+    takes_targets = False
+
     def __init__(self, name: str) -> None:
         self.name = name
 

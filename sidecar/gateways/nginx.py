@@ -21,6 +21,7 @@ class Nginx:
     """Reads X-Original-URL (absolute) and X-Original-Method."""
 
     name = "nginx"
+    takes_targets = False
 
     def question(self, asked: Asked) -> Question:
         """See Gateway.question."""

@@ -31,7 +31,7 @@ QUIET = 1.0
 """Seconds of the drain in which connections in use are given back, one answer each, before the idle
 ones are closed."""
 
-_PURGE_EVERY = 60.0
+_TIDY_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ async def _serve(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
             tasks.create_task(admin.serve(sockets=[admin_socket]))
-            purging = tasks.create_task(_purge_now_and_then(application))
+            tidying = tasks.create_task(_tidy_now_and_then(application))
             await auth.accepting.wait()
             await admin.accepting.wait()
             log.info("started", listen=settings.server.listen, admin_listen=settings.server.admin_listen)
@@ -78,7 +78,7 @@ async def _serve(
             application.is_draining = True
             await auth.give_back()
             auth.should_exit = admin.should_exit = True
-            purging.cancel()
+            tidying.cancel()
     log.info("stopped")
 
 
@@ -90,13 +90,14 @@ def _stop_signal() -> asyncio.Event:
     return stopping
 
 
-async def _purge_now_and_then(application: Application) -> None:
+async def _tidy_now_and_then(application: Application) -> None:
     while True:
         try:
             await application.purge()
+            await application.save()
         except Exception:  # a fault in what nobody waits for is no reason to end the service
-            log.exception("purge_failed")
-        await asyncio.sleep(_PURGE_EVERY)
+            log.exception("tidying_failed")
+        await asyncio.sleep(_TIDY_EVERY)
 
 
 def server_config(app: ASGIApp, settings: Settings, connections: int) -> uvicorn.Config:

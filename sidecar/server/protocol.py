@@ -52,7 +52,8 @@ class LimitedProtocol(HttpToolsProtocol):
     Answers a client that has sent its last byte and still listens; uvicorn itself closes at once.
 
     Reads the body of a request that asks for an upgrade, as Java's HttpClient does of every one; httptools
-    itself skips it. Leaves the answer to a malformed body to the application; uvicorn itself answers.
+    itself skips it. Refuses a target with a fragment, which is none (RFC 9112, 3.2); uvicorn itself drops the
+    fragment. Leaves the answer to a malformed body to the application; uvicorn itself answers.
     """
 
     limit: int

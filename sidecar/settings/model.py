@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field, field_validator
 
 from sidecar.errors import InvalidValue
 from sidecar.hosts import HostPattern
 from sidecar.model import Form
-from sidecar.settings.external import NAME, AnyExternalSettings, ExternalSettings
-from sidecar.settings.section import Section, Table
-from sidecar.settings.sources import Environment
+from sidecar.settings.external import AnyExternalSettings, ExternalSettings, authenticator_name
+from sidecar.settings.section import Contradiction, Section, Table
 from sidecar.settings.types import (
     Duration,
     HostPatterns,
@@ -32,6 +22,7 @@ from sidecar.settings.types import (
     Name,
     Names,
     Networks,
+    OptionalRateSetting,
     Origins,
     PathPatterns,
     Rate,
@@ -150,19 +141,27 @@ class SessionSettings(Section):
     def _domain(cls, given: str) -> str:
         return _cookie_domain(given) if given else given
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See Section.contradictions."""
         if self.cookie_name.startswith("__Host-") and (self.cookie_domain or not self.cookie_secure):
-            raise ValueError("cookie_name: browsers drop a __Host- cookie that has a domain or is not secure")
-        if self.cookie_name.startswith("__Secure-") and not self.cookie_secure:
-            raise ValueError("cookie_name: browsers drop a __Secure- cookie that is not secure")
-        if self.cookie_same_site == "none" and not self.cookie_secure:
-            raise ValueError("cookie_same_site: browsers drop a SameSite=None cookie that is not secure")
-        if self.touch_interval >= self.idle_timeout:
-            raise ValueError(
-                "touch_interval: it must be shorter than idle_timeout, or sessions in use expire"
+            yield Contradiction(
+                ("cookie_name", "cookie_domain", "cookie_secure"),
+                "browsers drop a __Host- cookie that has a domain or is not secure",
             )
-        return self
+        if self.cookie_name.startswith("__Secure-") and not self.cookie_secure:
+            yield Contradiction(
+                ("cookie_name", "cookie_secure"), "browsers drop a __Secure- cookie that is not secure"
+            )
+        if self.cookie_same_site == "none" and not self.cookie_secure:
+            yield Contradiction(
+                ("cookie_same_site", "cookie_secure"),
+                "browsers drop a SameSite=None cookie that is not secure",
+            )
+        if self.touch_interval >= self.idle_timeout:
+            yield Contradiction(
+                ("touch_interval", "idle_timeout"),
+                "it must be shorter than idle_timeout, or sessions in use expire",
+            )
 
     @property
     def cookie(self) -> str:
@@ -248,7 +247,9 @@ class Authenticators(Section):
     """Who may vouch for a request. Others than these have names of your choice: docs/authenticators.md."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, AnyExternalSettings] = Field(init=False)
+    __pydantic_extra__: dict[Annotated[str, AfterValidator(authenticator_name)], AnyExternalSettings] = Field(
+        init=False
+    )
 
     session: SessionAuthenticatorSettings = SessionAuthenticatorSettings()
     api_key: ApiKeyAuthenticatorSettings = ApiKeyAuthenticatorSettings()
@@ -263,15 +264,6 @@ class Authenticators(Section):
         """The names of those that are on."""
         built_in = {name: getattr(self, name) for name in type(self).model_fields}
         return tuple(name for name, each in {**built_in, **self.external}.items() if each.enabled)
-
-    @model_validator(mode="after")
-    def _named(self) -> Self:
-        for name in self.external:
-            if not NAME.fullmatch(name):
-                raise ValueError(
-                    f"{name!r} is no name: it has small letters, digits, _ and -, and begins with a letter"
-                )
-        return self
 
 
 class RuleSettings(Section):
@@ -308,12 +300,11 @@ class RuleSettings(Section):
         "Access-Control-Request-Method.",
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See Section.contradictions."""
         demands = self.roles or self.permissions or self.accounts or self.scopes
         if self.access != "authenticated" and demands:
-            raise ValueError(f"access: a rule that is {self.access} demands nothing of a user")
-        return self
+            yield Contradiction(("access",), f"a rule that is {self.access} demands nothing of a user")
 
 
 class Ban(Section):
@@ -328,8 +319,9 @@ class Limits(Section):
     """Against guessed passwords and floods. A client is its network: a /32, or an IPv6 /64."""
 
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
-    checks: RateSetting = Field(
-        Rate(6000, "minute"), description="Requests to the products' endpoints ([checks]) per client network."
+    checks: OptionalRateSetting = Field(
+        Rate(6000, "minute"),
+        description="Requests to the products' endpoints ([checks]) per client network; empty: not counted.",
     )
     exempt_networks: Networks = Field(
         (),
@@ -455,10 +447,8 @@ class IdentityAssertion(Section):
     )
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Everything that can be set."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     server: Server = Server()
     log: Log = Log()
@@ -492,18 +482,6 @@ class Settings(BaseSettings):
         "authenticators, roles, permissions, accounts and scopes are what it then demands. Rules in the file "
         "replace the built-in one.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment over the file over the defaults."""
-        return Environment(settings_cls), init_settings
 
     @field_validator("identity_headers")
     @classmethod

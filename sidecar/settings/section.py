@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from sidecar.settings.types import SecretMark, read_json, read_secret_file
+
+
+class Contradiction(NamedTuple):
+    """What is wrong with values each of which can be read.
+
+    It is told of the first of the keys, where all of them could be read: of a key that has a fault already
+    nobody knows what was meant.
+    """
+
+    keys: tuple[str, ...]
+    message: str
 
 
 class Section(BaseModel):
@@ -18,6 +30,10 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """What does not go together in it, by its own keys."""
+        yield from ()
 
     @model_validator(mode="before")
     @classmethod

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
-
 from sidecar.errors import Fault, SettingsError
 
 PREFIX = "SIDECAR_"
@@ -19,27 +16,22 @@ DEFAULT_FILE = Path("sidecar.toml")
 _Path = tuple[str, ...]
 
 
-class Environment(PydanticBaseSettingsSource):
-    """Names with `__` in them, and no others.
-
-    Kubernetes injects `SIDECAR_SERVICE_HOST` and the like beside a Service named sidecar.
-    """
-
-    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str] | None = None) -> None:
-        super().__init__(settings_cls)
-        self._environ = os.environ if environ is None else environ
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Part of the base class's interface."""
-        return self().get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """The nested settings that the environment holds."""
-        return read_environment(self._environ)[0]
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables, with others over them, key by key."""
+    tables = dict(below)
+    for key, over in above.items():
+        under = tables.get(key)
+        are_tables = isinstance(under, dict) and isinstance(over, dict)
+        tables[key] = overlaid(tables[key], over) if are_tables else over
+    return tables
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Fault]]:
-    """The nested settings, and a fault for each name of what another one sets already: it is left out."""
+    """The nested settings, and a fault for each name of what another one sets already: it is left out.
+
+    They are names with `__` in them, and no others: Kubernetes injects `SIDECAR_SERVICE_HOST` and the like
+    beside a Service named sidecar.
+    """
     tables: dict[str, Any] = {}
     faults: list[Fault] = []
     names: dict[_Path, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -70,14 +71,16 @@ def _whole(seconds: float) -> float:
     return seconds
 
 
-Duration = Annotated[
+DurationOrNone = Annotated[
     float,
     BeforeValidator(_read_duration),
-    AfterValidator(_positive),
     PlainSerializer(write_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
 ]
-"""Seconds, written `"90s"`."""
+"""Seconds, written `"90s"`; `"0s"` is none at all."""
+
+Duration = Annotated[DurationOrNone, AfterValidator(_positive)]
+"""Seconds, more than none."""
 
 WholeSeconds = Annotated[Duration, AfterValidator(_whole)]
 """A token's life."""
@@ -120,6 +123,19 @@ RateSetting = Annotated[
 ]
 
 
+def _read_optional_rate(value: object) -> Rate | None:
+    return None if value == "" else _read_rate(value)
+
+
+OptionalRateSetting = Annotated[
+    Rate | None,
+    BeforeValidator(_read_optional_rate),
+    PlainSerializer(lambda rate: str(rate or ""), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^({_RATE.pattern})?$"}),
+]
+"""A rate, or nothing, written `""`."""
+
+
 # --- lists ---------------------------------------------------------------------------------------
 
 
@@ -143,12 +159,18 @@ def read_json(value: object) -> object:
 
 
 def one_or_more(value: object) -> object:
-    """As `read_list`; one item may stand alone."""
-    return (
-        (value,)
-        if isinstance(value, str) and not value.startswith("[") and "," not in value
-        else read_list(value)
+    """As `read_list`; one item may stand alone, and there has to be one."""
+    stands_alone = (
+        not value.startswith("[") and "," not in value if isinstance(value, str) else _is_scalar(value)
     )
+    items = [value] if stands_alone else read_list(value)
+    if items in ([], ()):
+        raise ValueError("it is empty: name one or more")
+    return items
+
+
+def _is_scalar(value: object) -> bool:
+    return not isinstance(value, list | tuple | dict)
 
 
 def _not_empty(value: str) -> str:
@@ -160,9 +182,14 @@ def _not_empty(value: str) -> str:
 Name = Annotated[str, AfterValidator(_not_empty)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(read_list)]
 
+
+def _read_path_pattern(value: object) -> PathPattern:
+    return value if isinstance(value, PathPattern) else PathPattern.parse(str(value))
+
+
 PathPatternSetting = Annotated[
     PathPattern,
-    BeforeValidator(lambda value: value if isinstance(value, PathPattern) else PathPattern.parse(value)),
+    BeforeValidator(_read_path_pattern),
     PlainSerializer(lambda pattern: pattern.text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^/"}),
 ]
@@ -240,9 +267,8 @@ def _listen_address(value: str) -> str:
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 
 
-def _web_url(value: str) -> str:
-    if not value:
-        return value
+def web_url(value: str) -> str:
+    """An address that can be asked. Raises ValueError, which says how one is written."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError('a URL is written in full: "https://app.example.com/path"')
@@ -253,11 +279,16 @@ def _web_url(value: str) -> str:
     return value
 
 
-WebUrl = Annotated[str, AfterValidator(_web_url)]
+def _web_url_or_none(value: str) -> str:
+    return web_url(value) if value else value
+
+
+WebUrl = Annotated[str, AfterValidator(_web_url_or_none)]
+"""Empty: none."""
 
 
 def _web_origin(value: str) -> str:
-    parts = urlsplit(_web_url(value))
+    parts = urlsplit(_web_url_or_none(value))
     if not value or parts.path.rstrip("/") or parts.query:
         raise ValueError('an origin is a scheme and a host: "https://app.example.com"')
     return origin_of(value)
@@ -265,6 +296,23 @@ def _web_origin(value: str) -> str:
 
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(read_list)]
 
+
+# --- certificates ---------------------------------------------------------------------------------
+
+
+def _certificates_file(path: str) -> str:
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise ValueError(f"{path} has no certificates in PEM") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return path
+
+
+CertificatesFile = Annotated[str, AfterValidator(_certificates_file)]
+"""The path of a PEM bundle to verify others with; empty: none."""
 
 # --- secrets -------------------------------------------------------------------------------------
 
@@ -299,18 +347,6 @@ SecretUrl = Annotated[
 ]
 """A URL that may hold a password."""
 
-
-def _readable_file(path: str) -> str:
-    if path:
-        try:
-            Path(path).open("rb").close()
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    return path
-
-
-ReadableFile = Annotated[str, AfterValidator(_readable_file)]
-"""The path of a file that is there; empty: none."""
 
 Secret = Annotated[
     str,

@@ -48,7 +48,7 @@ class CheckEndpoint:
 
     async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
         try:
-            request = CheckRequest(peer_of(scope), scope["method"], scope["path"], Headers(scope["headers"]))
+            request = CheckRequest(peer_of(scope), scope["method"], _target(scope), Headers(scope["headers"]))
             decision = await self._pipeline.check(request, self._gateway)
             response = self._gateway.render(decision)
         except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
@@ -66,6 +66,13 @@ class CheckEndpoint:
         self._metrics.decision_duration.observe((name, outcome), seconds)
         if isinstance(decision, Malformed) or decision.reason is Reason.UNTRUSTED_PROXY:
             self._metrics.forwarded_rejected.labels(decision.reason).inc()
+
+
+def _target(scope: Scope) -> bytes:
+    """The path and the query as they came; a `?` without a query is lost."""
+    query: bytes = scope["query_string"]
+    path: bytes = scope["raw_path"]
+    return b"%b?%b" % (path, query) if query else path
 
 
 def _outcome(decision: Decision) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from sidecar.model import UNIX_PEER
@@ -25,17 +25,22 @@ class Check(Protocol):
 
 
 class Entrance:
-    """Sends checks straight to their endpoint, products' paths to theirs, and the rest to the pages."""
+    """Sends checks straight to their endpoint, products' paths to theirs, and the rest to the pages.
+
+    Of `checks`, by their paths, `prefixes` are also asked with any path that begins with theirs.
+    """
 
     def __init__(
         self,
         checks: Mapping[str, Check],
+        prefixes: Sequence[str],
         documented: ASGIApp,
         find_documented: Callable[[str], object | None],
         pages: ASGIApp,
         metrics: Metrics,
     ) -> None:
         self._checks = checks
+        self._prefixes = [(prefix.encode("ascii"), prefix) for prefix in prefixes]
         self._documented = documented
         self._find_documented = find_documented
         self._pages = pages
@@ -46,11 +51,15 @@ class Entrance:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         CURRENT_REQUEST.set(RequestId(scope["headers"]))
-        check = self._checks.get(scope["path"])
+        path = scope["path"]
+        check = self._checks.get(path)
+        if check is None:
+            path = self._prefix_of(scope["raw_path"])
+            check = self._checks.get(path)
         self._in_flight += 1
         try:
             if check is not None:
-                self._count(scope["path"], scope["method"], await check.answer(scope, send))
+                self._count(path, scope["method"], await check.answer(scope, send))
             elif (route := self._find_documented(scope["path"])) is not None:
                 scope["route"] = route
                 await self._show(self._documented, scope, receive, send)
@@ -58,6 +67,10 @@ class Entrance:
                 await self._show(self._page, scope, receive, send)
         finally:
             self._in_flight -= 1
+
+    def _prefix_of(self, raw_path: bytes) -> str:
+        """The check whose question goes on behind its own path, or nothing."""
+        return next((name for prefix, name in self._prefixes if raw_path.startswith(prefix)), "")
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         if host_lines(scope) == 1:

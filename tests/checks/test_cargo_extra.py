@@ -330,5 +330,6 @@ async def test_what_is_refused_before_anybody_looks_has_the_vendors_form_too(
         refused(await ask(sidecar, "User-Agent: BadBot/1.0"), 403, "Access denied")
         refused(await ask(sidecar), 401, "Unauthorized")
         refused(await ask(sidecar), 429, "Too many requests")
-        monkeypatch.setattr(sidecar.clock, "now", broken)
-        refused(await ask(sidecar), 500, "Unexpected Error")
+        with monkeypatch.context() as for_now:
+            for_now.setattr(sidecar.clock, "now", broken)
+            refused(await ask(sidecar), 500, "Unexpected Error")

@@ -15,7 +15,7 @@ from sidecar.passwords import LONGEST
 from sidecar.records import UserChange
 from tests.checks.products import PASSWORD, STATUS_PATH, add_alice, management_client
 from tests.conftest import Start
-from tests.running import CHEAP, Answer, Line, Running, WaitingHasher, bearer, running
+from tests.running import CHEAP, GATEWAYS, Answer, Line, Running, WaitingHasher, bearer, running
 
 RULES = {"rules": [{"app": "shop"}]}
 
@@ -340,7 +340,7 @@ async def test_the_traffic_guard_stands_at_every_sign_in_and_at_no_gateway(
             answer = await sign_in(Browser(sidecar, *lines))
             assert (answer.status == 403, good(answer)) == (is_denied, not is_denied)
         assert len(await sidecar.store.sessions.list(alice.id)) == (1 if is_denied else 4)
-        for gateway in ("nginx", "traefik", "caddy"):
+        for gateway in GATEWAYS:
             assert (await sidecar.check(gateway, [session, *lines])).status == 200
         for path in ("/api/v1/user/check", "/auth/session", "/api/v1/status"):
             assert (await sidecar.ask("GET", path, [session, *lines])).status == (403 if is_denied else 200)

@@ -39,6 +39,29 @@ def test_every_command_says_the_faults(bad: Cli, command: str) -> None:
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 3)
 
 
+@pytest.mark.parametrize("command", [["config", "check"], ["serve"]], ids=" ".join)
+def test_files_that_are_of_no_use_are_told_before_anything_is_begun(
+    cli: Cli, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "rubbish").write_text("PLANTED")
+    issuer = 'type = "jwt"\nissuer = "https://a.com"\naudience = "b"\nalgorithms = "RS256"\n'
+    tables = [
+        f'[authenticators.{key.replace("_", "-")}]\n{issuer}{key} = "{tmp_path / "rubbish"}"\n'
+        for key in ("jwks_file", "public_key_file", "ca_file")
+    ]
+    cli.config.write_text("".join(tables))
+    result = cli.run(*command)
+
+    paths = [line.removeprefix("Error: ").split(":")[0] for line in result.stderr.splitlines()]
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sorted(paths) == [
+        "authenticators.ca-file.ca_file",
+        "authenticators.jwks-file.jwks_file",
+        "authenticators.public-key-file.public_key_file",
+    ]
+    assert "PLANTED" not in result.stderr
+
+
 def test_warnings_change_nothing(cli: Cli) -> None:
     cli.config.write_text(WARNED)
     result = cli.ok("config", "check")

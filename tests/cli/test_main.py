@@ -104,6 +104,7 @@ DOCUMENTS = (
     ("access-keys", "list"),
     ("apps", "add", "shop"),
     ("apps", "list"),
+    ("bans", "list"),
     ("keys", "rotate"),
     ("keys", "list"),
     ("explain", "--gateway", "nginx", "--url", "https://app.example.com/"),

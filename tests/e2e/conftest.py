@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import EXAMPLES, NGINX
-from tests.e2e.harness import Installation, RecordingApp, Session, Stack, application, nginx_stack
+from demo.stack import EXAMPLES
+from tests.e2e.harness import Installation, RecordingApp, Session, Stack, application
+from tests.e2e.proxies import PROXIES
 
 FAST = {
     "session__touch_interval": "1s",
@@ -34,8 +35,7 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def need_nginx() -> None:
     """Skips where nginx is not installed."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed (Debian package: nginx)")
+    PROXIES["nginx"].need()
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,7 @@ def stack(
     """nginx with the very file of examples/nginx; the sidecar on a port, and on a unix socket."""
     directory = tmp_path_factory.mktemp(request.param)
     listen = f"unix:{directory}/sidecar.sock" if request.param == "unix" else ""
-    with nginx_stack(directory, installation, app, listen) as running:
+    with PROXIES["nginx"].standing(directory, installation, app, listen) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Real processes on loopback: the sidecar, nginx with the files of examples/, an application."""
+"""Real processes on loopback: the sidecar, an application, and what stands before them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,6 @@ from demo.stack import (
     adapted,
     free_port,
     nginx_command,
-    nginx_settings,
     running,
     sidecar_command,
     sidecar_environment,
@@ -35,6 +35,15 @@ Lines = tuple[tuple[str, str], ...]
 
 API: Lines = (("Accept", "application/json"),)
 BROWSER: Lines = (("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"), ("Sec-Fetch-Mode", "navigate"))
+
+WEBSOCKET: Lines = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
+ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The answer to that key (RFC 6455, 1.3)."""
 
 
 # --- asking --------------------------------------------------------------------------------------
@@ -144,6 +153,11 @@ class RecordingApp(PageApp):
         taken, self.received = self.received, []
         return taken
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A proxy may end a connection as it likes; whatever else goes wrong is said."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it was given
+
     def only(self) -> Received:
         """The one request that came."""
         (received,) = self.taken()
@@ -152,11 +166,34 @@ class RecordingApp(PageApp):
 
 class _RecordingPage(Page):
     server: RecordingApp
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        """The page; a WebSocket to whoever asks for one."""
+        if self.headers.get("Upgrade") == "websocket":
+            self._echo()
+        else:
+            self.answer()
 
     def page(self) -> str:
-        lines = self.headers.items()
-        self.server.received.append(Received(self.command, self.path, lines, self.body))
+        self._record()
         return super().page()
+
+    def _record(self) -> None:
+        target = self.requestline.split(" ")[1]  # `path` has lost the first of two slashes
+        self.server.received.append(Received(self.command, target, self.headers.items(), self.body))
+
+    def _echo(self) -> None:
+        """What is said behind a WebSocket's handshake is said back, to the end of the connection."""
+        self._record()
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Sec-WebSocket-Accept", ACCEPTED)
+        self.end_headers()
+        while said := self.connection.recv(65536):
+            self.connection.sendall(said)
+        self.close_connection = True
 
     def send_response(self, code: int, message: str | None = None) -> None:
         super().send_response(self.server.status if code == 200 else code, message)
@@ -262,7 +299,7 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Stack:
-    """nginx in front of an application, and the sidecar beside it."""
+    """A gateway in front of an application, and the sidecar beside it."""
 
     address: str
     host: str
@@ -277,14 +314,21 @@ class Stack:
         return f"{'https' if self.tls else 'http'}://{self.host}"
 
     def ask(self, method: str, target: str, lines: Lines = API, body: bytes = b"") -> Answer:
-        """One request through nginx. What the application received before is forgotten."""
+        """One request through the gateway. What the application received before is forgotten."""
         length: Lines = (("Content-Length", str(len(body))),) if body else ()
         return self.send(head(method, target, self.host, (*lines, *length)) + body)
 
     def send(self, request: bytes) -> Answer:
         """The same with these very bytes."""
         self.app.taken()
-        return ask(self.address, request, self.tls, self.host.partition(":")[0])
+        with self.connected() as connection:
+            connection.sendall(request)
+            return read_answer(connection, request.partition(b" ")[0].decode())
+
+    def connected(self) -> socket.socket:
+        """A connection to the gateway."""
+        plain = connected(self.address)
+        return self.tls.wrap_socket(plain, server_hostname=self.host.partition(":")[0]) if self.tls else plain
 
 
 @contextmanager
@@ -295,21 +339,6 @@ def nginx(directory: Path, changes: Mapping[str, str], address: str) -> Iterator
     with running(nginx_command(directory, conf), log) as process:
         wait_for(lambda: accepts(address), process, log)
         yield
-
-
-@contextmanager
-def nginx_stack(
-    directory: Path, installation: Installation, app: RecordingApp, listen: str = "", **settings: str
-) -> Iterator[Stack]:
-    """All of it over plain http, as the example is shipped."""
-    port = free_port()
-    host = f"localhost:{port}"
-    settings["login__public_url"] = f"http://{host}/_sidecar"
-    with installation.serving(listen, **settings) as sidecar:
-        changes = nginx_settings(directory, port=port, sidecar=sidecar.listen, app=app.address)
-        address = f"127.0.0.1:{port}"
-        with nginx(directory, changes, address):
-            yield Stack(address, host, app, sidecar, installation)
 
 
 def fields(page: bytes) -> dict[str, str]:

@@ -1,22 +1,21 @@
-"""Traefik's forwardAuth with the files of examples/traefik.
+"""Traefik's forwardAuth: its requests, byte for byte as Traefik 3 sends them, to its example's sidecar.
 
-Its requests, byte for byte as Traefik 3 sends them, to the sidecar; and the same table through Traefik itself
-where one is on PATH.
+Where a Traefik is on PATH it takes part in test_gateways.py.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from demo.app import IDENTITY_HEADERS
-from demo.stack import EXAMPLES, adapted, free_port, running, wait_for
+from demo.stack import EXAMPLES
 from sidecar.settings import Settings
 from tests.e2e.conftest import FAST
 from tests.e2e.harness import (
@@ -32,6 +31,7 @@ from tests.e2e.harness import (
     eventually,
     head,
 )
+from tests.e2e.proxies import PROXIES
 
 APP = "app.example.com"
 DYNAMIC = (EXAMPLES / "traefik/dynamic.yml").read_text()
@@ -191,81 +191,22 @@ def test_a_session_in_use_is_refreshed_for_every_host(sidecar: Sidecar, at_examp
 
 def test_the_example_passes_on_every_identity_header() -> None:
     assert listed("authResponseHeaders") == list(Settings().identity_headers) == list(IDENTITY_HEADERS)
-    for name in IDENTITY_HEADERS:
-        assert f'          {name}: ""\n' in DYNAMIC
-        assert f'          {name.replace("-", "_")}: ""\n' in DYNAMIC
+    removed = re.findall(r'^ {10}(\S+): ""$', DYNAMIC, re.MULTILINE)
+    spellings = [
+        "".join(map("".join, zip(words, (*between, ""), strict=True)))
+        for words in (name.split("-") for name in IDENTITY_HEADERS)
+        for between in product("-_", repeat=len(words) - 1)
+    ]
+    assert sorted(removed) == sorted(spellings)
 
 
 # --- Traefik itself ------------------------------------------------------------------------------
 
-TraefikAsk = Callable[[str, str, str, Lines], Answer]
 
-
-@pytest.fixture(scope="module")
-def traefik(
-    tmp_path_factory: pytest.TempPathFactory, sidecar: Sidecar, app: RecordingApp
-) -> Iterator[TraefikAsk]:
-    """Asks Traefik, run with the files of examples/traefik."""
-    binary = shutil.which("traefik")
-    if binary is None:
-        pytest.skip("traefik is not on PATH (Debian has no package of it)")
-    directory = tmp_path_factory.mktemp("traefik")
-    address = f"127.0.0.1:{free_port()}"
-    static, log = directory / "traefik.yml", directory / "traefik.log"
-    changes = {
-        '":80"': f'"127.0.0.1:{free_port()}"',
-        '":443"': f'"{address}"',
-        "/etc/traefik/dynamic.yml": f"{directory}/dynamic.yml",
-    }
-    static.write_text(adapted((EXAMPLES / "traefik/traefik.yml").read_text(), changes))
-    addresses = {"127.0.0.1:9000": sidecar.listen, "127.0.0.1:8000": app.address}
-    (directory / "dynamic.yml").write_text(adapted(DYNAMIC, addresses))
-    anyone = ssl.create_default_context()
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-
-    def asked(method: str, target: str, host: str, lines: Lines) -> Answer:
-        app.taken()
-        return ask(address, head(method, target, host, lines), anyone, host)
-
-    def knows_its_routers() -> bool:
-        try:
-            return asked("GET", "/login", "sso.example.com", BROWSER).status == 200
-        except OSError:  # it accepts before it has a certificate
-            return False
-
-    with running([binary, f"--configFile={static}"], log) as process:
-        wait_for(knows_its_routers, process, log)
-        yield asked
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.sentence)
-def test_through_traefik(
-    case: Case, traefik: TraefikAsk, app: RecordingApp, credentials: dict[str, Lines]
+@pytest.mark.parametrize("path", ["/check/traefik", "/check/envoy/", "/metrics", "/userinfo", "/"])
+def test_nothing_but_the_pages_is_there_through_traefik(
+    tmp_path: Path, installation: Installation, app: RecordingApp, path: str
 ) -> None:
-    length: Lines = (("Content-Length", "0"),) if case.method == "POST" else ()
-    answer = traefik(case.method, case.target, case.host, (*case.lines, *credentials[case.user], *length))
-    check_answer(case, answer)
-    received = app.taken()
-    assert len(received) == (1 if case.status == 200 else 0)
-    assert [each.all("X-Auth-User") for each in received] == [[case.user]] * len(received)
-
-
-@pytest.mark.parametrize("name", IDENTITY_HEADERS)
-def test_a_client_cannot_send_identity_headers_through_traefik(
-    name: str, traefik: TraefikAsk, app: RecordingApp, credentials: dict[str, Lines]
-) -> None:
-    own: Lines = ((name, "admin"), (name.replace("-", "_"), "admin"), (name.lower(), "admin"))
-    assert traefik("GET", "/", APP, (*own, *credentials["bob"])).status == 200
-    received = app.only()
-    assert received.all("X-Auth-User") == ["bob"]
-    assert "admin" not in [value for _, value in received.lines]
-
-
-@pytest.mark.parametrize("path", ["/check/traefik", "/metrics", "/userinfo", "/"])
-def test_nothing_but_the_pages_is_there_through_traefik(path: str, traefik: TraefikAsk) -> None:
-    assert traefik("GET", path, "sso.example.com", BROWSER).status == 404
-
-
-def test_a_session_is_refreshed_through_traefik(traefik: TraefikAsk, at_example: Installation) -> None:
-    session = at_example.session("ann")
-    eventually(lambda: "sidecar" in traefik("GET", "/", APP, (session.line,)).cookies())
+    PROXIES["traefik"].need()
+    with PROXIES["traefik"].standing(tmp_path, installation, app) as stack:
+        assert stack.send(head("GET", path, "sso.example.com", BROWSER)).status == 404

@@ -16,7 +16,7 @@ from sidecar.settings import parse
 async def test_a_fault_in_the_purge_is_logged_and_there_is_a_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_PURGE_EVERY", 0)
+    monkeypatch.setattr(process, "_TIDY_EVERY", 0)
     again = asyncio.Event()
     faults = iter([ZeroDivisionError()])
 
@@ -29,7 +29,7 @@ async def test_a_fault_in_the_purge_is_logged_and_there_is_a_next_time(
         application = Application(parts)
         monkeypatch.setattr(application, "purge", purge)
         with capture_logs() as logs:
-            purging = asyncio.create_task(process._purge_now_and_then(application))
+            tidying = asyncio.create_task(process._tidy_now_and_then(application))
             await asyncio.wait_for(again.wait(), 30)
-        purging.cancel()
-    assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("purge_failed", True)]
+        tidying.cancel()
+    assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("tidying_failed", True)]

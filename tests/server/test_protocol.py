@@ -218,6 +218,16 @@ async def test_i95_a_head_over_the_limit_is_refused(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("target", [b"/#", b"/a#b", b"/a?b#c", b"/?#/../x"])
+async def test_a_target_with_a_fragment_is_refused_and_not_cut_short(target: bytes) -> None:
+    async with serving() as server:
+        answer = await server.exchange([b"GET %b HTTP/1.1\r\nX: a\r\n\r\n" % target])
+        behind = await server.exchange([WHOLE, b"GET %b HTTP/1.1\r\nX: a\r\n\r\n" % target])
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert behind.startswith(b"HTTP/1.1 200 ")
+    assert set(server.asked) <= {"/"}
+
+
 async def test_what_is_no_request_has_one_answer_however_long_it_is() -> None:
     async with serving() as server, server.connection() as connection:
         await connection.send(b"\0" * (LIMIT + 1))

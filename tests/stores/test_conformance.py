@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from sidecar.errors import Conflict, InvalidValue, NotFound
-from sidecar.ports import NonceStore, Store
+from sidecar.ports import CounterStore, NonceStore, Store
 from sidecar.records import (
     AccessKey,
     Account,
     ApiKey,
     App,
     Changes,
+    Counter,
     NewUser,
     Role,
     Session,
@@ -511,6 +512,99 @@ async def test_a_purge_of_very_many_nonces_ends(store: Store) -> None:
     assert await store.nonces.purge(now=1100.0) == 600
 
 
+# --- counters ------------------------------------------------------------------------------------
+
+
+async def add(
+    counters: CounterStore, key: str = "c", *, now: float = 1000.0, until: float = 1100.0, amount: int = 1
+) -> Counter:
+    return await counters.add(key, now=now, ends_at=until, amount=amount)
+
+
+async def test_a_window_counts_for_all_and_ends_where_it_began_to(store: Store, other: Store) -> None:
+    assert await add(store.counters) == Counter("c", 1, 1100.0)
+    assert await add(other.counters, now=1050.0, until=1150.0) == Counter("c", 2, 1100.0)
+    assert await add(store.counters, now=1099.9, until=1199.9, amount=5) == Counter("c", 7, 1100.0)
+    assert await other.counters.find("c", now=1099.9) == Counter("c", 7, 1100.0)
+
+
+async def test_a_window_that_is_over_begins_anew(store: Store) -> None:
+    await add(store.counters, amount=7)
+    assert await store.counters.find("c", now=1100.0) is None
+    assert await add(store.counters, now=1100.0, until=1200.0) == Counter("c", 1, 1200.0)
+    assert await store.counters.find("c", now=1100.0) == Counter("c", 1, 1200.0)
+
+
+async def test_a_window_of_a_clock_that_was_ahead_is_shortened_and_keeps_its_count(store: Store) -> None:
+    await add(store.counters, now=9000.0, until=9100.0, amount=3)
+    assert await add(store.counters, now=1000.0, until=1100.0) == Counter("c", 4, 1100.0)
+
+
+@pytest.mark.parametrize("key", ["", "C", "c ", "%", "c\0", "' OR 1=1 --"])
+async def test_no_other_key_is_counted_with_it(store: Store, key: str) -> None:
+    await add(store.counters)
+    assert await store.counters.find(key, now=1000.0) is None
+    assert (await add(store.counters, key)).count == 1
+    assert await store.counters.clear([key]) == 1
+    assert await store.counters.find("c", now=1000.0) == Counter("c", 1, 1100.0)
+
+
+async def test_of_many_counts_at_once_none_is_lost(store: Store, other: Store) -> None:
+    counted = await asyncio.gather(*(add(each.counters) for each in (store, other) * 10))
+    assert sorted(each.count for each in counted) == list(range(1, 21))
+
+
+async def test_counts_survive_the_store_that_counted(url: str) -> None:
+    for count in (1, 2):
+        store = open_store(url)
+        assert (await add(store.counters)).count == count
+        await store.close()
+
+
+async def test_counters_are_listed_by_what_their_keys_begin_with(store: Store) -> None:
+    for key, until in {
+        "a/late": 1103.0,
+        "a/%": 1102.0,
+        "a/over": 1001.0,
+        "A/x": 1102.0,
+        "b/a/": 1102.0,
+    }.items():
+        await add(store.counters, key, until=until)
+    listed = await store.counters.list("a/", now=1001.0)
+    assert listed == [Counter("a/%", 1, 1102.0), Counter("a/late", 1, 1103.0)]
+    assert await store.counters.list("a_", now=1001.0) == []
+    assert [each.key for each in await store.counters.list("", now=1001.0)] == [
+        "A/x",
+        "a/%",
+        "b/a/",
+        "a/late",
+    ]
+
+
+async def test_counters_are_put_in_the_place_of_what_there_is(store: Store) -> None:
+    await add(store.counters, "a", amount=9)
+    put = [Counter("a", 2, 1200.0), Counter("b", 3, 1300.0)]
+    await store.counters.put(put)
+    await store.counters.put([])
+    assert await store.counters.list("", now=1000.0) == put
+
+
+async def test_keys_are_forgotten_and_counted(store: Store) -> None:
+    for key in "abc":
+        await add(store.counters, key)
+    assert await store.counters.clear(["a", "b", "unknown"]) == 2
+    assert await store.counters.clear(["a"]) == 0
+    assert [each.key for each in await store.counters.list("", now=1000.0)] == ["c"]
+
+
+async def test_windows_that_are_over_are_purged_and_counted(store: Store) -> None:
+    for key, until in {"past": 1099.9, "now": 1100.0, "open": 1100.1}.items():
+        await add(store.counters, key, until=until)
+    assert await store.counters.purge(now=1100.0) == 2
+    assert await store.counters.purge(now=1100.0) == 0
+    assert [each.key for each in await store.counters.list("", now=0.0)] == ["open"]
+
+
 # --- the change feed -----------------------------------------------------------------------------
 
 Act = Callable[[Store, int], Awaitable[object]]
@@ -553,6 +647,9 @@ TELLS_NOBODY: dict[str, Act] = {
     "purging signing keys": lambda store, _: store.signing_keys.purge(now=1e9),
     "using a nonce": lambda store, _: store.nonces.use("n", now=1, expires_at=2),
     "purging nonces": lambda store, _: store.nonces.purge(now=1e9),
+    "counting": lambda store, _: store.counters.add("c", now=1, ends_at=2),
+    "forgetting counts": lambda store, _: store.counters.clear(["c"]),
+    "purging counts": lambda store, _: store.counters.purge(now=1e9),
     "making a secret": lambda store, _: store.secret("cookie"),
 }
 
@@ -650,6 +747,8 @@ async def test_values_that_cannot_be_stored_are_refused(store: Store, ann: User)
         await store.sessions.revoke_user(UNSTORABLE_NUMBER)
     with pytest.raises(InvalidValue):
         await store.nonces.use(UNSTORABLE_TEXT, now=1, expires_at=2)
+    with pytest.raises(InvalidValue):
+        await store.counters.add(UNSTORABLE_TEXT, now=1, ends_at=2)
     assert await store.users.list() == [ann]
 
 

@@ -91,6 +91,10 @@ async def use(store: Store) -> bool:
     return await store.nonces.use("n", now=1060.0, expires_at=2000.0)
 
 
+async def add(store: Store) -> int:
+    return (await store.counters.add("c", now=1060.0, ends_at=2000.0)).count
+
+
 async def revoke(store: Store) -> int:
     return await store.sessions.revoke(["s"])
 
@@ -363,11 +367,24 @@ async def test_a_file_of_version_1_keeps_all_it_has_and_becomes_as_a_new_one(ver
         assert await store.changes.since(4) == Changes(4)
         await store.check()
         assert [await use(store), await use(store)] == [True, False]
+        assert [await add(store), await add(store)] == [1, 2]
 
     new = version_1.with_name("new.db")
     await opened(new).close()
     assert version(version_1) == version(new) == len(schema.MIGRATIONS)
     assert layout(version_1) == layout(new)
+
+
+async def test_a_file_of_version_2_keeps_its_nonces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+        async with using(path) as store:
+            assert await use(store)
+    assert version(path) == 2
+    async with using(path) as store:
+        assert not await use(store)
+        assert [await add(store), await add(store)] == [1, 2]
+    assert version(path) == len(schema.MIGRATIONS)
 
 
 def test_an_older_file_that_is_locked_is_left_for_later(version_1: Path) -> None:
@@ -479,6 +496,18 @@ async def test_a_nonce_does_not_wait_for_another_writer_and_is_then_unused(path:
         assert [await use(store), await use(store)] == [True, False]
 
 
+async def test_a_count_does_not_wait_for_another_writer_and_is_then_not_counted(path: Path) -> None:
+    async with using(path) as store:
+        with locked(path):
+            started = time.perf_counter()
+            for write in (add(store), store.counters.put([]), store.counters.clear(["c"])):
+                with pytest.raises(StoreUnavailable, match="another write"):
+                    await write
+            assert time.perf_counter() - started < 1
+            assert await store.counters.find("c", now=1060.0) is None
+        assert await add(store) == 1
+
+
 USE_AND_CRASH = """
 import asyncio, os, signal, sys
 from sidecar.stores import open_store
@@ -486,6 +515,7 @@ from sidecar.stores import open_store
 async def main():
     store = open_store(f"sqlite:///{sys.argv[1]}")
     assert await store.nonces.use("n", now=1.0, expires_at=2000.0)
+    assert await store.counters.add("c", now=1.0, ends_at=2000.0)
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
@@ -497,10 +527,11 @@ def use_and_crash(path: Path) -> None:
     assert subprocess.run(run, check=False, timeout=60).returncode == -signal.SIGKILL
 
 
-async def test_a_nonce_stays_used_when_the_process_crashes(path: Path) -> None:
+async def test_a_nonce_stays_used_and_a_count_counted_when_the_process_crashes(path: Path) -> None:
     use_and_crash(path)
     async with using(path) as store:
         assert not await use(store)
+        assert await add(store) == 2
 
 
 async def test_a_cancelled_write_is_done_wholly_or_not_at_all(path: Path) -> None:
@@ -549,7 +580,7 @@ def full_file(store: SqliteStore) -> None:
 
 async def test_a_journal_that_cannot_grow_stops_writes_alone(store: SqliteStore, path: Path) -> None:
     with full_disk(path):
-        for write in (touch, use, revoke):
+        for write in (touch, use, add, revoke):
             with pytest.raises(StoreUnavailable, match=r"disk"):
                 await write(store)
         assert await store.sessions.find("s") == SESSION
@@ -603,7 +634,7 @@ async def test_a_file_that_is_read_only_is_still_read(open_directory: Path) -> N
 
     with permitted(path, 0o444), unprivileged():
         async with using(path) as store:
-            for write in (touch, use, revoke):
+            for write in (touch, use, add, revoke):
                 with pytest.raises(StoreUnavailable, match="read-only"):
                     await write(store)
             assert await store.sessions.find("s") == SESSION
@@ -646,7 +677,7 @@ def copy_without(table: str, path: Path) -> Path:
 async def test_a_check_reads_every_table(path: Path) -> None:
     await opened(path).close()
     tables = {table for _, _, table, _ in layout(path) if not table.startswith("sqlite_")}
-    assert "nonces" in tables
+    assert {"nonces", "counters"} <= tables
     for table in tables:
         async with using(copy_without(table, path)) as store:
             with pytest.raises(StoreUnavailable, match="damaged"):
@@ -703,6 +734,7 @@ async def test_a_lost_file_is_an_outage_and_is_never_made_again(
         store.check(),
         touch(store),
         use(store),
+        add(store),
         revoke(store),
         store.sessions.find("s"),
         store.users.list(),
@@ -744,7 +776,7 @@ async def test_a_file_that_comes_back_is_used_again(store: SqliteStore, path: Pa
 async def test_a_store_that_is_closed_says_so(path: Path) -> None:
     store = opened(path)
     await store.close()
-    for attempt in (store.sessions.find("s"), revoke(store), use(store), store.check()):
+    for attempt in (store.sessions.find("s"), revoke(store), use(store), add(store), store.check()):
         with pytest.raises(StoreUnavailable, match="closed"):
             await attempt
 

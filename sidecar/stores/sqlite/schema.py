@@ -116,9 +116,19 @@ _NONCES = (
     "CREATE INDEX nonces_expiry ON nonces (expires_at)",  # for the purge, as that of sessions
 )
 
+_COUNTERS = (
+    """CREATE TABLE counters (
+        key TEXT PRIMARY KEY,
+        count INTEGER NOT NULL,
+        ends_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX counters_end ON counters (ends_at)",  # for the purge, as that of sessions
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (*_USERS, *_SESSIONS, *_KEYS, *_APPS, *_CHANGES),
     _NONCES,
+    _COUNTERS,
 )
 """The statements that lead from version n to n + 1, at index n. A released one is never edited."""
 

@@ -10,6 +10,7 @@ from sidecar.ports import (
     ApiKeyStore,
     AppStore,
     ChangeFeed,
+    CounterStore,
     NonceStore,
     SessionStore,
     SigningKeyStore,
@@ -18,6 +19,7 @@ from sidecar.ports import (
 from sidecar.stores.observe import Observe
 from sidecar.stores.sqlite.apps import SqliteApps
 from sidecar.stores.sqlite.changes import SqliteChanges
+from sidecar.stores.sqlite.counters import SqliteCounters
 from sidecar.stores.sqlite.database import Database, open_database
 from sidecar.stores.sqlite.keys import SqliteAccessKeys, SqliteApiKeys, SqliteSigningKeys, named_secret
 from sidecar.stores.sqlite.nonces import SqliteNonces
@@ -28,7 +30,8 @@ _TOUCH_EVERY_TABLE = """
     SELECT (SELECT max(id) FROM users), (SELECT max(key) FROM sign_in_names), (SELECT max(name) FROM roles),
         (SELECT max(user_id) FROM user_roles), (SELECT max(id) FROM sessions), (SELECT max(id) FROM api_keys),
         (SELECT max(id) FROM access_keys), (SELECT max(id) FROM apps), (SELECT max(id) FROM signing_keys),
-        (SELECT max(name) FROM secrets), (SELECT max(nonce) FROM nonces), (SELECT max(seq) FROM changes)"""
+        (SELECT max(name) FROM secrets), (SELECT max(nonce) FROM nonces), (SELECT max(key) FROM counters),
+        (SELECT max(seq) FROM changes)"""
 
 
 class SqliteStore:
@@ -43,6 +46,7 @@ class SqliteStore:
         self.apps: AppStore = SqliteApps(database)
         self.signing_keys: SigningKeyStore = SqliteSigningKeys(database)
         self.nonces: NonceStore = SqliteNonces(database)
+        self.counters: CounterStore = SqliteCounters(database)
         self.changes: ChangeFeed = SqliteChanges(database)
 
     async def check(self) -> None:

@@ -1,115 +1,18 @@
-"""What no single key shows: contradictions between sections, and settings that work but mislead."""
+"""Settings that work but mislead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sidecar.errors import Fault
 from sidecar.hosts import HostPattern, is_loopback
-from sidecar.model import Form
-from sidecar.settings.external import ExternalSettings, UpstreamSettings
+from sidecar.settings.contradictions import PRODUCT_PATHS, over_of
+from sidecar.settings.external import IntrospectionSettings, JwtSettings
 from sidecar.settings.model import RuleSettings, Settings
-
-FORMS: Mapping[str, frozenset[Form]] = {
-    "session": frozenset({Form.COOKIE, Form.BEARER}),
-    "api_key": frozenset({Form.API_KEY, Form.BEARER}),
-    "basic": frozenset({Form.BASIC}),
-}
-"""The forms that our own authenticators take. They say so themselves, on a floor above: a test compares."""
-
-PRODUCT_PATHS: Mapping[str, str] = {
-    "cargo_extra": "/api/v1/user/",
-    "compass": "/auth/validate-session/",
-    "pulse": "/auth/",
-    "virola": "/api/v1/",
-    "authing": "/api/v3/",
-}
-"""Below which a product of [checks] answers everything. They say so themselves: a test compares."""
 
 _PRODUCTS_WITH_SESSIONS = tuple(name for name in PRODUCT_PATHS if name != "authing")
 """The products of [checks] at which people present a session of ours."""
-
-
-def faults(settings: Settings) -> Iterator[Fault]:
-    """What contradicts itself: the sidecar does not start with it."""
-    yield from _pages_among_products(settings)
-    yield from _over_nobody(settings)
-    yield from _our_cookie_from_elsewhere(settings)
-    if settings.identity_assertion.enabled:
-        yield from _assertions_for_nobody(settings)
-    enabled = frozenset(settings.authenticators.enabled())
-    for position, rule in enumerate(settings.rules):
-        yield from _not_enabled(position, rule, enabled)
-        yield from _never_satisfied(position, rule, enabled)
-
-
-def _over_nobody(settings: Settings) -> Iterator[Fault]:
-    external = settings.authenticators.external
-    enabled = settings.authenticators.enabled()
-    for name, each in external.items():
-        over = _over(each)
-        if not over:
-            continue
-        if over not in enabled:
-            yield Fault(f"authenticators.{name}.over", f"{over!r} is not enabled")
-        elif over in external and _over(external[over]):
-            yield Fault(f"authenticators.{name}.over", f"{over!r} is over another itself")
-
-
-def _our_cookie_from_elsewhere(settings: Settings) -> Iterator[Fault]:
-    for name, each in settings.authenticators.external.items():
-        if isinstance(each, UpstreamSettings) and settings.session.cookie in each.pass_cookies:
-            yield Fault(f"authenticators.{name}.pass_cookies", "that is the cookie of our own session")
-
-
-def _assertions_for_nobody(settings: Settings) -> Iterator[Fault]:
-    header = settings.identity_assertion.header
-    if header.lower() in map(str.lower, settings.identity_headers):
-        yield Fault("identity_assertion.header", f"{header} is one of the identity_headers already")
-    if settings.tokens.algorithm == "HS256":
-        yield Fault(
-            "tokens.algorithm",
-            "no application can verify HS256, whose key is not published: with identity_assertion, choose "
-            "another",
-        )
-
-
-def _over(settings: ExternalSettings) -> str:
-    return settings.over if isinstance(settings, UpstreamSettings) else ""
-
-
-def _pages_among_products(settings: Settings) -> Iterator[Fault]:
-    page = f"{urlsplit(settings.login.public_url).path}/login"
-    for name, below in PRODUCT_PATHS.items():
-        if page.startswith(below) and getattr(settings.checks, name).enabled:
-            yield Fault(
-                "login.public_url",
-                f"what is below {below} is answered by checks.{name}: choose another path, or disable that",
-            )
-
-
-def _not_enabled(position: int, rule: RuleSettings, enabled: frozenset[str]) -> Iterator[Fault]:
-    for name in rule.authenticators:
-        if name not in enabled:
-            yield Fault(
-                f"rules[{position}].authenticators",
-                f"{name!r} is not enabled; these are: {', '.join(sorted(enabled)) or 'none'}",
-            )
-
-
-def _never_satisfied(position: int, rule: RuleSettings, enabled: frozenset[str]) -> Iterator[Fault]:
-    if rule.access != "authenticated" or not rule.credentials:
-        return
-    names = frozenset(rule.authenticators) or enabled
-    if not names.issubset(FORMS):  # what authenticators of other systems take depends on those
-        return
-    taken = frozenset[Form]().union(*(FORMS[name] for name in names))
-    if taken.isdisjoint(rule.credentials):
-        yield Fault(
-            f"rules[{position}].credentials",
-            f"none of its authenticators takes these; they take: {', '.join(sorted(taken)) or 'nothing'}",
-        )
 
 
 def warnings(settings: Settings) -> Iterator[Fault]:
@@ -118,8 +21,11 @@ def warnings(settings: Settings) -> Iterator[Fault]:
     yield from _secure_cookie_over_http(settings)
     yield from _rules_never_reached(settings)
     yield from _sign_in_that_leads_nowhere(settings)
+    yield from _sign_in_that_does_not_lead_back(settings)
     yield from _trust_in_nobody_or_everybody(settings)
     yield from _subjects_that_could_collide(settings)
+    yield from _two_for_one_issuer(settings)
+    yield from _any_token_of_theirs(settings)
     yield from _vouched_for_without_a_session(settings)
     yield from _limits_for_nobody(settings)
     yield from _sessions_that_nobody_accepts(settings)
@@ -139,8 +45,12 @@ def _hosts_behind_a_sign_in(settings: Settings) -> Iterator[tuple[str, str]]:
         if _takes_cookies(settings, rule):
             for index, host in enumerate(rule.hosts):
                 yield f"rules[{position}].hosts[{index}]", host
+    signed_in_elsewhere = {
+        host for rule in settings.rules if not _takes_cookies(settings, rule) for host in rule.hosts
+    }
     for index, host in enumerate(settings.login.allowed_redirects):
-        yield f"login.allowed_redirects[{index}]", host
+        if host not in signed_in_elsewhere:
+            yield f"login.allowed_redirects[{index}]", host
 
 
 def _takes_cookies(settings: Settings, rule: RuleSettings) -> bool:
@@ -195,6 +105,22 @@ def _sign_in_that_leads_nowhere(settings: Settings) -> Iterator[Fault]:
             yield Fault(
                 path, "it has no {rd} in it: a sign-in there does not lead back to what was asked for"
             )
+
+
+def _sign_in_that_does_not_lead_back(settings: Settings) -> Iterator[Fault]:
+    allowed = (urlsplit(settings.login.public_url).netloc, *settings.login.allowed_redirects)
+    patterns = [HostPattern.parse(host) for host in allowed]
+    for position, rule in enumerate(settings.rules):
+        url = rule.login_url or settings.login.url
+        if rule.access != "authenticated" or "{rd}" not in url:
+            continue
+        for index, host in enumerate(rule.hosts):
+            if not any(pattern.overlaps(HostPattern.parse(host)) for pattern in patterns):
+                yield Fault(
+                    f"rules[{position}].hosts[{index}]",
+                    f"a sign-in at {_host_of(url)} does not lead back: {host} is not in "
+                    "login.allowed_redirects, so {rd} stays empty",
+                )
 
 
 def _trust_in_nobody_or_everybody(settings: Settings) -> Iterator[Fault]:
@@ -256,36 +182,76 @@ def _is_address(host: str) -> bool:
     return host.startswith("[") or host.rpartition(".")[2].isdecimal()
 
 
-def _subjects_that_could_collide(settings: Settings) -> Iterator[Fault]:
-    """Two who may vouch on one rule, and may mean different people by one subject."""
-    external = settings.authenticators.external
-    sources = {name: each for name, each in external.items() if not _over(each)}
+def _meetings(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Where several may vouch, and who, in the order in which they are asked."""
+    enabled = settings.authenticators.enabled()
     for position, rule in enumerate(settings.rules):
-        if rule.access != "authenticated":
-            continue
-        seen: dict[str, str] = {}
-        for name in rule.authenticators or settings.authenticators.enabled():
-            if name in external and name not in sources:
-                continue
-            prefix = sources[name].subject_prefix if name in sources else ""
-            other = seen.setdefault(prefix, name)
-            if name in sources and other != name:
+        if rule.access == "authenticated":
+            names = rule.authenticators or enabled
+            yield f"rules[{position}].authenticators", tuple(name for name in enabled if name in names)
+    products = settings.checks.authenticators
+    yield "checks.authenticators", tuple(name for name in enabled if name in products)
+
+
+def _subjects_that_could_collide(settings: Settings) -> Iterator[Fault]:
+    """Two who may vouch in one place, and may mean different people by one subject."""
+    external = settings.authenticators.external
+    for path, names in _meetings(settings):
+        prefixes = {name: external[name].subject_prefix for name in names if name in external}
+        sources = [name for name in names if name not in external or not over_of(external[name])]
+        for position, second in enumerate(sources):
+            earlier = (
+                first
+                for first in sources[:position]
+                if second in prefixes and _could_collide(prefixes.get(first), prefixes[second])
+            )
+            if first := next(earlier, ""):
                 yield Fault(
-                    f"rules[{position}].authenticators",
-                    f"{other} and {name} may name two people by one subject: set "
-                    f"authenticators.{name}.subject_prefix",
+                    path,
+                    f"{first} and {second} may name two people by one subject: set "
+                    f"authenticators.{second}.subject_prefix",
                 )
 
 
-def _vouched_for_without_a_session(settings: Settings) -> Iterator[Fault]:
-    """A rule on which the one that Authing is asked over vouches alone as well."""
+def _could_collide(one: str | None, other: str) -> bool:
+    """By their prefixes; None is our own, whose subjects are numbers."""
+    if one is None:
+        return not other or other.isdecimal()
+    return one.startswith(other) or other.startswith(one)
+
+
+def _two_for_one_issuer(settings: Settings) -> Iterator[Fault]:
     external = settings.authenticators.external
-    for position, rule in enumerate(settings.rules):
-        names = rule.authenticators or settings.authenticators.enabled()
+    for path, names in _meetings(settings):
+        first_of: dict[str, str] = {}
         for name in names:
-            over = _over(external[name]) if name in external else ""
-            if rule.access == "authenticated" and over in names:
+            each = external.get(name)
+            if isinstance(each, JwtSettings) and (first := first_of.setdefault(each.issuer, name)) != name:
                 yield Fault(
-                    f"rules[{position}].authenticators",
+                    path,
+                    f"{first} and {name} have one issuer, and {first} alone judges its tokens: write both "
+                    "audiences into one",
+                )
+
+
+def _any_token_of_theirs(settings: Settings) -> Iterator[Fault]:
+    for name, each in settings.authenticators.external.items():
+        if isinstance(each, IntrospectionSettings) and each.enabled and not each.audience:
+            yield Fault(
+                f"authenticators.{name}.audience",
+                "any token of that server is good here, also one meant for another application or a refresh "
+                "token",
+            )
+
+
+def _vouched_for_without_a_session(settings: Settings) -> Iterator[Fault]:
+    """Where the one that Authing is asked over vouches alone as well."""
+    external = settings.authenticators.external
+    for path, names in _meetings(settings):
+        for name in names:
+            over = over_of(external[name]) if name in external else ""
+            if over in names:
+                yield Fault(
+                    path,
                     f"{over} vouches here also for those who have no session by {name}: list {name} alone",
                 )
