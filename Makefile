@@ -13,13 +13,14 @@ PINS := requirements.txt requirements-build.txt
 DEBIAN := nginx:nginx caddy:caddy haproxy:haproxy chromium:chromium promtool:prometheus fc-list:fontconfig
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench setup debian clean
+.PHONY: help run demo test bench fuzz setup debian clean
 
 help:
 	@echo 'make run     start the sidecar; no settings needed'
 	@echo 'make demo    the same behind nginx, with a page to sign in to'
 	@echo 'make test    check and test everything'
 	@echo 'make bench   measure'
+	@echo 'make fuzz    look for requests that break the head and its metadata, for some minutes'
 	@echo 'make clean   remove what these made (not ./var, where users and sessions are)'
 
 run: $(VENV)/.installed
@@ -37,6 +38,10 @@ test: $(VENV)/.installed-for-tests debian
 
 bench: $(VENV)/.installed
 	@exec $(BIN)/python -m bench
+
+# What it finds is kept in .hypothesis, and tried first the next time.
+fuzz: $(VENV)/.installed-for-tests
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz
 
 setup: $(VENV)/.installed-for-tests
 

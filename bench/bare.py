@@ -10,6 +10,7 @@ import sys
 import uvicorn
 import uvloop
 
+from sidecar.server.descriptors import MOST
 from sidecar.server.listeners import listening
 from sidecar.server.process import server_config
 from sidecar.settings import Settings
@@ -38,7 +39,7 @@ async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
 async def serve(app: ASGIApp, port: str) -> None:
     """Serves the application until SIGTERM."""
     with listening(f"127.0.0.1:{port}") as listener:
-        await uvicorn.Server(server_config(app, Settings())).serve([listener])
+        await uvicorn.Server(server_config(app, Settings(), MOST)).serve([listener])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Reason(StrEnum):
 
     AUTHENTICATED = "authenticated"
     PUBLIC = "public"
+    PREFLIGHT = "preflight"
 
     UNTRUSTED_PROXY = "untrusted_proxy"
     MISSING_METADATA = "missing_metadata"

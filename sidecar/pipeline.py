@@ -84,6 +84,8 @@ class Pipeline:
             return Deny(Reason.NO_RULE)
         if rule.access == "deny":
             return Deny(Reason.RULE_DENIES)
+        if rule.allow_preflight and _is_preflight(request.headers, original):
+            return Allow(Reason.PREFLIGHT, None, self.anonymous)
         decision = await self._judged(request, original, rule)
         if rule.access == "public" and not isinstance(decision, Allow):
             return Allow(Reason.PUBLIC, None, self.anonymous)
@@ -148,6 +150,15 @@ class Pipeline:
         if Form.COOKIE not in rule.forms or not _is_navigation(request.headers, original):
             return Challenge(reason, schemes=schemes or ("Bearer",))
         return Challenge(reason, login_url=self.redirects.sign_in_at(original.url, rule.login_url))
+
+
+def _is_preflight(headers: Headers, original: OriginalRequest) -> bool:
+    """Whether a browser asks, before a request to another site, whether it may send it (Fetch, 3.2.2)."""
+    return (
+        original.method == "OPTIONS"
+        and bool(headers.all(b"origin"))
+        and bool(headers.all(b"access-control-request-method"))
+    )
 
 
 def _is_navigation(headers: Headers, original: OriginalRequest) -> bool:

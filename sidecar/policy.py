@@ -39,6 +39,7 @@ class Rule:
     app: str
     login_url: str
     allow_encoded_slash: bool
+    allow_preflight: bool
 
     @classmethod
     def of(cls, settings: RuleSettings, position: int, enabled: Mapping[str, Authenticator]) -> Rule:
@@ -63,6 +64,7 @@ class Rule:
             app=settings.app,
             login_url=settings.login_url,
             allow_encoded_slash=settings.allow_encoded_slash,
+            allow_preflight=settings.allow_preflight,
         )
 
     def misfit(self, request: OriginalRequest, path: str) -> Selector | None:

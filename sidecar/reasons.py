@@ -31,6 +31,7 @@ class Meaning(NamedTuple):
 MEANINGS: Mapping[Reason, Meaning] = {
     Reason.AUTHENTICATED: Meaning(Step.DEMANDS, "They are signed in, and have all that the rule demands."),
     Reason.PUBLIC: Meaning(Step.RULE, "The rule is public: nobody needs to be signed in."),
+    Reason.PREFLIGHT: Meaning(Step.RULE, "The rule lets CORS preflights through, which have no credential."),
     Reason.UNTRUSTED_PROXY: Meaning(
         Step.PEER, "Whoever asked is not one of [server] trusted_proxies; where that is empty, nobody is."
     ),

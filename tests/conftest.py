@@ -7,15 +7,28 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings as fuzzing
 
 from sidecar.telemetry import configure_logging
 from tests.running import Running, running
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Running]]
+
+fuzzing.register_profile("fuzz", print_blob=True)  # `make fuzz`; what it means stands in tests/test_fuzz.py
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory, where there is such a place: stores that no test needs after a crash wait for no disk."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

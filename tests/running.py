@@ -1,4 +1,4 @@
-"""The real application on a real SQLite file, asked in this process with raw header lines."""
+"""The real application on a real SQLite file, asked over real sockets with raw header lines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
-from urllib.parse import unquote, urlencode
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
+from urllib.parse import urlencode
 
 from argon2 import PasswordHasher
 
@@ -21,9 +20,11 @@ from sidecar.passwords import Passwords
 from sidecar.records import AccessKey, Account, ApiKey, NewUser, Role, User
 from sidecar.settings import Settings, parse
 from tests.clocks import ManualClock
+from tests.wire import Answer, Connection, Line, Served, connected, head, send_and_reset, served
 
-Line = tuple[bytes, bytes]
+__all__ = ["Answer", "Line"]  # what every test of answers needs comes from here too
 
+OUR_HOST = (b"127.0.0.1:9000",)
 GATEWAYS = ("nginx", "traefik", "caddy", "haproxy", "envoy")
 BROWSER: tuple[Line, ...] = ((b"accept", b"text/html,*/*;q=0.8"), (b"sec-fetch-mode", b"navigate"))
 
@@ -59,43 +60,6 @@ class WaitingHasher(CountingHasher):
         self.has_begun.set()
         assert self.go_on.wait(30)
         return super().verify(hash, password)
-
-
-@dataclass
-class Answer:
-    """One HTTP answer, header lines as they were sent."""
-
-    status: int = 0
-    lines: list[Line] = field(default_factory=list)
-    body: bytes = b""
-
-    def all(self, name: str) -> list[str]:
-        """Every value of a header."""
-        return [
-            value.decode("latin-1") for each, value in self.lines if each.lower() == name.lower().encode()
-        ]
-
-    def one(self, name: str) -> str:
-        """The value of a header that is there exactly once."""
-        (value,) = self.all(name)
-        return value
-
-    @property
-    def reason(self) -> str:
-        return self.one("X-Auth-Reason")
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    def cookies(self) -> dict[str, str]:
-        """Names and values of the cookies that it sets."""
-        pairs = (line.partition(";")[0].partition("=") for line in self.all("Set-Cookie"))
-        return {name: value for name, _, value in pairs}
 
 
 class Original(TypedDict, total=False):
@@ -143,14 +107,79 @@ def cannot_be_read(gateway: str) -> int:
     return 403 if gateway == "nginx" else 400
 
 
+def _request(method: str, path: str, headers: Iterable[Line], body: bytes, hosts: Sequence[bytes]) -> bytes:
+    length = [(b"content-length", b"%d" % len(body))] if body else []
+    return head(method, path, [*((b"host", host) for host in hosts), *headers, *length]) + body
+
+
+def is_unreadable(gateway: str, answer: Answer) -> bool:
+    """Whether this is the refusal of a check that cannot be read, or of what is no HTTP at all."""
+    return answer.is_no_http or answer.status == cannot_be_read(gateway)
+
+
+class Question(NamedTuple):
+    """What a gateway asks, but for how it goes over the wire."""
+
+    method: str
+    target: str
+    lines: list[Line]
+    hosts: tuple[bytes, ...]
+
+    def as_bytes(self) -> bytes:
+        return _request(self.method, self.target, self.lines, b"", self.hosts)
+
+
+def question(gateway: str, headers: Iterable[Line] = (), **original: Unpack[Original]) -> Question:
+    """What this gateway asks about what `original` (method, scheme, host, uri) says was asked of it."""
+    lines = [*metadata(gateway, **original), *headers]
+    if gateway != "envoy":
+        return Question("GET", f"/check/{gateway}", lines, OUR_HOST)
+    target = f"/check/envoy{original.get('uri', b'/').decode('latin-1')}"
+    host = original.get("host", b"app.example.com")
+    return Question(original.get("method", b"GET").decode("latin-1"), target, lines, (host,))
+
+
 class Running:
     """What a test has in its hands."""
 
-    def __init__(self, parts: Services, clock: ManualClock, application: Application) -> None:
+    def __init__(
+        self,
+        parts: Services,
+        clock: ManualClock,
+        application: Application,
+        directory: Path,
+        open_until_the_end: AsyncExitStack,
+    ) -> None:
         self.parts = parts
         self.clock = clock
         self.store = parts.store
         self.application = application
+        self._directory = directory
+        self._open_until_the_end = open_until_the_end
+        self._served: dict[tuple[str, str], Served] = {}
+
+    async def served(self, listener: str = "auth", peer: str | None = "127.0.0.1") -> Served:
+        """The listener ("auth" or "admin") as such a peer reaches it. None: over a unix socket."""
+        if peer is None:
+            address = f"unix:{self._directory}/{listener}-{id(self):x}.sock"
+        else:
+            address = "[::1]:0" if ":" in peer else "127.0.0.1:0"
+        if (listener, address) not in self._served:
+            app = self.application.auth if listener == "auth" else self.application.admin
+            served_there = served(app, self.parts.settings, address)
+            self._served[listener, address] = await self._open_until_the_end.enter_async_context(served_there)
+        return self._served[listener, address]
+
+    @asynccontextmanager
+    async def connection(
+        self, peer: str | None = "127.0.0.1", listener: str = "auth"
+    ) -> AsyncIterator[Connection]:
+        """A connection from this address of this machine, 127.0.0.0/8 or ::1. None: over a unix socket."""
+        there = await self.served(listener, peer)
+        async with connected(
+            there.listener, peer if peer not in {None, "127.0.0.1", "::1"} else None
+        ) as made:
+            yield made
 
     async def ask(
         self,
@@ -161,41 +190,36 @@ class Running:
         *,
         peer: str | None = "127.0.0.1",
         listener: str = "auth",
-        hosts: Sequence[bytes] = (b"127.0.0.1:9000",),
-        goes_away: bool = False,
+        hosts: Sequence[bytes] = OUR_HOST,
     ) -> Answer:
-        """One request. `peer` None: over a unix socket; empty: a connection that is already gone."""
-        raw_path, _, query = path.encode("latin-1").partition(b"?")
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": unquote(raw_path.decode("latin-1")),
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": [*((b"host", host) for host in hosts), *headers],
-            "client": (peer, 40000) if peer else None,
-            "server": ("/run/sidecar.sock", None) if peer is None else ("127.0.0.1", 9000),
-        }
-        answer = Answer()
+        """One request, over a connection of its own from `peer`, as in `connection`."""
+        async with self.connection(peer, listener) as connection:
+            await connection.send(_request(method, path, headers, body, hosts))
+            return await connection.answer(method)
 
-        async def receive() -> dict[str, Any]:
-            if goes_away:
-                return {"type": "http.disconnect"}
-            return {"type": "http.request", "body": body, "more_body": False}
+    async def ask_and_leave(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[Line] = (),
+        body: bytes = b"",
+        *,
+        before_it_is_accepted: bool = False,
+    ) -> None:
+        """One request of a client who leaves before its last byte is sent, or before it is accepted.
 
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                answer.status, answer.lines = message["status"], list(message["headers"])
-            else:
-                answer.body += message.get("body", b"")
-
-        app = self.application.auth if listener == "auth" else self.application.admin
-        await app(scope, receive, send)
-        return answer
+        Returns when the server has done all that it does.
+        """
+        there = await self.served()
+        request = _request(method, path, headers, body, OUR_HOST)
+        if before_it_is_accepted:
+            send_and_reset(there.listener, request)
+            await there.has_begun(1)
+        else:
+            async with connected(there.listener) as connection:
+                await connection.send(request[:-1] if body else request)
+                await there.has_begun(1)
+        await there.has_done_everything()
 
     async def check(
         self,
@@ -206,13 +230,8 @@ class Running:
         **original: Unpack[Original],
     ) -> Answer:
         """One check of what `original` (method, scheme, host, uri) says was asked."""
-        lines = [*metadata(gateway, **original), *headers]
-        if gateway != "envoy":
-            return await self.ask("GET", f"/check/{gateway}", lines, peer=peer)
-        method = original.get("method", b"GET").decode("latin-1")
-        target = f"/check/envoy{original.get('uri', b'/').decode('latin-1')}"
-        host = original.get("host", b"app.example.com")
-        return await self.ask(method, target, lines, peer=peer, hosts=[host])
+        asked = question(gateway, headers, **original)
+        return await self.ask(asked.method, asked.target, asked.lines, peer=peer, hosts=asked.hosts)
 
     async def add_user(
         self,
@@ -310,8 +329,15 @@ async def running(
     clock = ManualClock()
     async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
         await parts.keys.start()
-        async with Application(parts) as application:
-            yield Running(parts, clock, application)
+        async with running_on(parts, clock, path) as started:
+            yield started
+
+
+@asynccontextmanager
+async def running_on(parts: Services, clock: ManualClock, path: Path) -> AsyncIterator[Running]:
+    """The application on services that there are already; its unix sockets are in this directory."""
+    async with Application(parts) as application, AsyncExitStack() as open_until_the_end:
+        yield Running(parts, clock, application, path, open_until_the_end)
 
 
 def broken() -> float:

@@ -83,23 +83,6 @@ async def test_each_token_is_judged_by_whom_it_names_and_an_outage_touches_nobod
         )
 
 
-async def test_g82_what_one_rule_accepts_another_judges_again(start: Start, issuer: dict[str, Any]) -> None:
-    rules = [
-        {"paths": ["/staff/**"], "authenticators": ["session", "api_key"]},
-        {"paths": ["/**"], "authenticators": ["idp"]},
-    ]
-    async with start({"authenticators": {"idp": issuer}, "rules": rules}) as sidecar:
-        alice = await sidecar.add_user()
-        for line, staff, others in [
-            (bearer(token(sidecar)), 401, 200),
-            (await sidecar.session(alice), 200, 401),
-            (bearer(await sidecar.token(alice)), 200, 401),
-        ]:
-            for _ in range(2):
-                assert (await sidecar.check("nginx", [line], uri=b"/")).status == others
-                assert (await sidecar.check("nginx", [line], uri=b"/staff/")).status == staff
-
-
 async def test_a_subject_of_theirs_is_no_user_of_ours(start: Start, issuer: dict[str, Any]) -> None:
     theirs = {**issuer, "subject_prefix": ""}
     checks = {"authenticators": ["session", "idp"]}

@@ -176,8 +176,8 @@ async def test_f78_f80_a_token_is_written_one_way_only(sidecar: Running) -> None
         twice + "." + signature.rstrip(b"=").decode(),
         f"{part([header])}.{second}.{third}",
         f"{part('{')}.{second}.{third}",
-        f"{part('[' * 100_000)}.{second}.{third}",
-        "." * 100_000,
+        f"{part('[' * 10_000)}.{second}.{third}",
+        "." * 60_000,
         f"{first}.{second}.",
         f"{first}.{second}.{third}".replace("e", "%65", 1),
     ):

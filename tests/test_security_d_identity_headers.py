@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.errors import SettingsError
 from sidecar.identity_headers import LIMIT, IdentityHeaders, escaped
 from sidecar.model import Identity
 from sidecar.records import Account
 from tests.conftest import Start
-from tests.running import GATEWAYS, Answer, Running
+from tests.issuer import AUDIENCE, ISSUER, SECRET, claims, token
+from tests.running import GATEWAYS, Answer, Running, bearer
 
+ISSUED = {"type": "jwt", "issuer": ISSUER, "audience": AUDIENCE, "algorithms": "HS256", "secret": SECRET}
 NAMES = ("User", "User-Id", "Email", "Name", "Roles", "Permissions", "Account", "Method")
 
 
@@ -115,9 +118,29 @@ def test_d44_nothing_is_escaped_that_need_not_be(text: str) -> None:
     assert escaped(f"a{text}z") == f"a{text}z".encode()
 
 
-def test_d46_a_comma_in_a_role_is_no_separator() -> None:
-    identity = Identity("1", "session", roles=("a,b", "c"))
-    assert IdentityHeaders({"X-R": "roles"}).render(identity) == ((b"X-R", b"a%2Cb,c"),)
+async def test_d45_a_subject_that_no_header_can_carry_is_refused(start: Start) -> None:
+    async with start({"authenticators": {"idp": ISSUED}}) as sidecar:
+        for subject in ("\ud800", "a\udfff", "\udc80\ud800"):
+            answer = await sidecar.check("nginx", [bearer(token({"alg": "HS256"}, claims(sub=subject)))])
+            assert answer.status == 401
+            assert not any(identity_of(answer).values())
+
+
+async def test_d46_a_comma_in_a_role_is_no_separator(sidecar: Running) -> None:
+    alice = await sidecar.add_user(roles=("a,b", "c"))
+    answer = await sidecar.check("nginx", [await sidecar.session(alice)])
+    assert answer.one("X-Auth-Roles") == "a%2Cb,c"
+
+
+async def test_d47_header_names_that_differ_in_case_alone_are_one(start: Start) -> None:
+    with pytest.raises(SettingsError):
+        async with start({"identity_headers": {"X-Auth-User": "username", "x-auth-user": "email"}}):
+            pass
+    async with start({"identity_headers": {"x-AUTH-user": "username"}}) as sidecar:
+        alice = await sidecar.add_user()
+        spoofed = (b"X-Auth-User", b"admin")
+        answer = await sidecar.check("nginx", [spoofed, await sidecar.session(alice)])
+        assert answer.all("X-Auth-User") == ["alice"]
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)], ids=["at the limit", "one byte over"])
@@ -173,6 +196,19 @@ async def test_d50_an_address_with_two_at_signs_is_nobodys(sidecar: Running) -> 
     await sidecar.add_user(emails=("a@evil.com",), password="correct horse")
     for name in ("a@evil@corp.com", "a@evil.com@corp.com"):
         assert (await sidecar.sign_in(name, "correct horse")).status == 401
+
+
+@pytest.mark.parametrize("demand", ["roles", "permissions", "accounts", "scopes"])
+async def test_d51_an_empty_name_is_no_demand_that_anybody_meets(start: Start, demand: str) -> None:
+    with pytest.raises(SettingsError):
+        async with start({"rules": [{demand: [""]}]}):
+            pass
+    rules = [{demand: ["admin"]}]
+    async with start({"authenticators": {"idp": ISSUED}, "rules": rules}) as sidecar:
+        empty = claims(roles=["", " "], permissions=[""], scope="")
+        answer = await sidecar.check("nginx", [bearer(token({"alg": "HS256"}, empty))])
+        assert answer.status in {401, 403}
+        assert not any(identity_of(answer).values())
 
 
 async def test_d51_a_user_without_roles_matches_no_list(start: Start) -> None:

@@ -341,7 +341,7 @@ async def test_h92_an_untrusted_peer_cannot_name_its_client(start: Start) -> Non
         statuses = [
             (
                 await sidecar.sign_in(
-                    "alice", "wrong", [(b"x-forwarded-for", b"192.0.2.%d" % number)], peer="198.51.100.9"
+                    "alice", "wrong", [(b"x-forwarded-for", b"192.0.2.%d" % number)], peer="127.0.0.9"
                 )
             ).status
             for number in range(3)

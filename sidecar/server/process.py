@@ -14,14 +14,18 @@ import uvicorn
 import uvloop
 
 from sidecar.app import Application, Services, services
+from sidecar.server.descriptors import most_connections, raise_limit
 from sidecar.server.listeners import listening
-from sidecar.server.protocol import head_limited
+from sidecar.server.protocol import limited
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
 
 KEEP_ALIVE = 130
 """Seconds an idle connection stays open: longer than proxies keep it (nginx 60, Traefik 90, Caddy 120), so
 that it is the proxy that closes it and no question is lost on the way."""
+
+ADMIN_CONNECTIONS = 64
+"""Open at once on the admin listener: health checks and scrapes. What gateways take leaves room for them."""
 
 QUIET = 1.0
 """Seconds of the drain in which connections in use are given back, one answer each, before the idle
@@ -40,21 +44,27 @@ def run(settings: Settings, started: Started) -> None:
     Raises ListenerError, InvalidValue, StoreUnusable or StoreUnavailable where it cannot start. What
     `started` raises ends the service, and comes in an ExceptionGroup.
     """
+    descriptors = raise_limit()
     # Names of other systems are looked up in threads of libuv's, half of all: those of one system whose
     # name server hangs must not keep all others waiting. It makes 4, if not told otherwise.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
-        uvloop.run(_serve(settings, auth, admin, started))
+        uvloop.run(_serve(settings, auth, admin, descriptors, started))
 
 
 async def _serve(
-    settings: Settings, auth_socket: socket.socket, admin_socket: socket.socket, started: Started
+    settings: Settings,
+    auth_socket: socket.socket,
+    admin_socket: socket.socket,
+    descriptors: int,
+    started: Started,
 ) -> None:
     stopping = _stop_signal()  # first of all: whoever stops it while it starts gets an orderly end
     async with services(settings) as parts, Application(parts) as application:
         await parts.keys.start()
-        auth = _Listener(application.auth, settings)
-        admin = _Listener(application.admin, settings)
+        most = most_connections(settings.server.max_connections, descriptors)
+        auth = _Listener(application.auth, settings, most)
+        admin = _Listener(application.admin, settings, ADMIN_CONNECTIONS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
             tasks.create_task(admin.serve(sockets=[admin_socket]))
@@ -90,11 +100,11 @@ async def _tidy_now_and_then(application: Application) -> None:
         await asyncio.sleep(_TIDY_EVERY)
 
 
-def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """uvicorn as both listeners run it."""
+def server_config(app: ASGIApp, settings: Settings, connections: int) -> uvicorn.Config:
+    """uvicorn as both listeners run it, each for so many connections at once."""
     config = uvicorn.Config(
         app,
-        http=head_limited(settings.server.header_limit),
+        http=limited(settings.server.header_limit, connections),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -117,8 +127,8 @@ def _quiet(settings: Settings) -> float:
 class _Listener(uvicorn.Server):
     """uvicorn without its signal handling, which would end the process by the signal and not with 0."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        super().__init__(server_config(app, settings))
+    def __init__(self, app: ASGIApp, settings: Settings, connections: int) -> None:
+        super().__init__(server_config(app, settings, connections))
         self._quiet = _quiet(settings)
         self.accepting = asyncio.Event()
 

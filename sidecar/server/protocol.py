@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with limits on heads, and answers after the last byte."""
+"""HTTP/1.1 as uvicorn speaks it with httptools, within limits, and answers after the last byte."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEADERS = 100
@@ -24,12 +25,26 @@ _REFUSAL = (
     b"connection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
 
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+)
+
+_TOLD_EVERY = 60.0
+"""Seconds between two log lines about connections that are turned away."""
+
 _NO_HTTP = "Invalid HTTP request received."  # as uvicorn has it
+_VERSIONS = ("1.1", "1.0")
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-class HeadLimitedProtocol(HttpToolsProtocol):
+log = structlog.get_logger(__name__)
+
+
+class LimitedProtocol(HttpToolsProtocol):
     """Answers 431 to a head over `limit` bytes, without keeping more of it than that, or of too many lines.
+
+    Turns a connection away at once, with 503, when `most_connections` are open already: a descriptor is left
+    for whatever else needs one.
 
     Closes a connection whose head takes longer than `patience` seconds. httptools itself collects the lines
     of a head for as long as they come, and uvicorn waits for them as long.
@@ -42,7 +57,9 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     """
 
     limit: int
+    most_connections: int
     patience: float
+    told_at = -_TOLD_EVERY
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +75,17 @@ class HeadLimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """It has to say something soon."""
         super().connection_made(transport)
-        self._expect_head()
+        if len(self.connections) > self.most_connections:
+            self._turn_away()
+        else:
+            self._expect_head()
+
+    def _turn_away(self) -> None:
+        protocol, now = type(self), self.loop.time()
+        if now - protocol.told_at >= _TOLD_EVERY:
+            protocol.told_at = now
+            log.warning("connections_full", most=self.most_connections)
+        self._stop(_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
@@ -152,7 +179,7 @@ class HeadLimitedProtocol(HttpToolsProtocol):
         if self._length_of_head() > self.limit or len(self.headers) > MOST_HEADERS:
             self._refuse()
             return
-        if b"#" in self.url:
+        if self._is_no_request():
             self._refuse_malformed()
             return
         super().on_headers_complete()
@@ -168,6 +195,18 @@ class HeadLimitedProtocol(HttpToolsProtocol):
             self._framing = b"".join(
                 b"%b: %b\r\n" % line for line in self.cycle.scope["headers"] if line[0] in _FRAMING
             )
+
+    def _is_no_request(self) -> bool:
+        """What httptools takes for a request, and nobody sends us who means well.
+
+        A target has no fragment (RFC 9112, 3.2): uvicorn drops it, and then another path is judged than is
+        meant. There is no tunnel through us, and no HTTP before 1.0.
+        """
+        return (
+            b"#" in self.url
+            or self.parser.get_method() == b"CONNECT"
+            or self.parser.get_http_version() not in _VERSIONS
+        )
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a piece of a body."""
@@ -242,6 +281,7 @@ def _is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return bool(codings) and codings[-1].rpartition(b",")[2].strip().lower() == b"chunked"
 
 
-def head_limited(limit: int, patience: float = PATIENCE) -> type[HeadLimitedProtocol]:
-    """The protocol class for heads of `limit` bytes that come within `patience` seconds."""
-    return type("HeadLimited", (HeadLimitedProtocol,), {"limit": limit, "patience": patience})
+def limited(limit: int, most_connections: int, patience: float = PATIENCE) -> type[LimitedProtocol]:
+    """The protocol class for so many connections, and heads of `limit` bytes within `patience` seconds."""
+    bounds = {"limit": limit, "most_connections": most_connections, "patience": patience}
+    return type("Limited", (LimitedProtocol,), bounds)

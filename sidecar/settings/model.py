@@ -62,6 +62,12 @@ class Server(Section):
         64 * 1024,
         description="The longest request head. nginx alone lets 32 KiB through, and adds the URL once more.",
     )
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Open at once; one more gets 503 and is closed. 0: as many as the limit on open files "
+        "(RLIMIT_NOFILE) allows, less 256.",
+    )
     drain: Duration = Field(10.0, description="After SIGTERM: not ready, finish what was accepted, exit.")
 
 
@@ -286,6 +292,12 @@ class RuleSettings(Section):
     allow_encoded_slash: bool = Field(
         default=False,
         description="Let %2F in the path through where it makes no difference to which rule applies.",
+    )
+
+    allow_preflight: bool = Field(
+        default=False,
+        description="Let a CORS preflight through, which has no credential: OPTIONS with Origin and "
+        "Access-Control-Request-Method.",
     )
 
     def contradictions(self) -> Iterator[Contradiction]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -16,7 +15,6 @@ import jsonschema_rs
 import openapi_spec_validator
 import pytest
 import schemathesis
-import uvicorn
 from anyio.from_thread import start_blocking_portal
 from schemathesis import BaseSchema, Case, Config, Response
 from schemathesis.engine import events, from_schema
@@ -24,8 +22,6 @@ from schemathesis.engine.recorder import CheckNode
 
 from sidecar import __version__
 from sidecar.records import Account
-from sidecar.server.listeners import listening
-from sidecar.server.process import server_config
 from sidecar.web.admin import admin_app
 from tests.checks.products import (
     ENDPOINTS,
@@ -308,12 +304,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @asynccontextmanager
 async def listening_at(sidecar: Running) -> AsyncIterator[str]:
     """The auth listener, as the process runs it."""
-    with listening("127.0.0.1:0") as listener:
-        server = uvicorn.Server(server_config(sidecar.application.auth, sidecar.parts.settings))
-        serves = asyncio.create_task(server.serve([listener]))
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await serves
+    here = await sidecar.served()
+    yield f"http://127.0.0.1:{here.listener.getsockname()[1]}"
 
 
 NOT_CHECKED: Mapping[str, tuple[str, ...]] = {

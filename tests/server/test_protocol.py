@@ -15,7 +15,7 @@ import uvicorn
 
 from sidecar.errors import InvalidValue
 from sidecar.server.listeners import listening
-from sidecar.server.protocol import MOST_HEADERS, PATIENCE, head_limited
+from sidecar.server.protocol import MOST_HEADERS, PATIENCE, limited
 from sidecar.web.bodies import read_body
 from sidecar.web.entrance import Receive, Scope, Send, respond
 from tests.checks.products import POSTS, REQUEST_ID, STATUS_PATH, Endpoint
@@ -23,6 +23,7 @@ from tests.e2e.harness import Installation, Sidecar, ask
 from tests.e2e.harness import head as request_head
 
 LIMIT = 4096
+CONNECTIONS = 8
 SHORT = 0.1
 WATCHDOG = 30
 
@@ -130,7 +131,7 @@ async def serving(patience: float = WATCHDOG) -> AsyncIterator[Serving]:
     config = uvicorn.Config(
         started.application,
         interface="asgi3",
-        http=head_limited(LIMIT, patience),
+        http=limited(LIMIT, CONNECTIONS, patience),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -675,7 +676,7 @@ async def test_an_answer_without_it_is_the_last_one_as_any() -> None:
 
 
 def test_a_head_has_ten_seconds() -> None:
-    assert head_limited(LIMIT).patience == PATIENCE == 10.0
+    assert limited(LIMIT, CONNECTIONS).patience == PATIENCE == 10.0
 
 
 HALVES = [b"\r\n", b"G", b"GET / HTTP/1.1\r\n", WHOLE[:-2]]

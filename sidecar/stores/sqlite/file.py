@@ -30,6 +30,7 @@ class StoreFile:
     def __init__(self, path: Path, *, create: bool) -> None:
         """Raises StoreUnusable where the file cannot be used, and leaves it untouched."""
         self.path = path
+        self._is_closed = False
         try:
             if create:
                 _create_missing(path)
@@ -44,6 +45,8 @@ class StoreFile:
 
     def fault(self) -> str:
         """Why what is at the path is not the database that was opened; empty where it is."""
+        if self._is_closed:  # the descriptor's number may be another file's by now
+            return "it is closed"
         try:
             identity = _identity(os.stat(self.path))  # noqa: PTH116 - a Path's own stat() costs twice as much
             header = os.pread(self._descriptor.number, _HEADER_SIZE, 0)
@@ -57,6 +60,7 @@ class StoreFile:
 
     def close(self) -> None:
         """Lets go of the file. Every SQLite connection to it must be closed before."""
+        self._is_closed = True
         _release(self._descriptor)
 
     def _require_ours_or_blank(self) -> None:
