@@ -12,7 +12,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -536,7 +536,8 @@ def test_whoever_is_banned_is_told_for_how_long(
 ) -> None:
     settings = {"authenticators__basic__enabled": "true", "limits__ban": '{"failures": 1}'}
     wrong: Lines = (("Authorization", f"Basic {b64encode(b'nobody:x').decode()}"),)
-    with gateway.standing(tmp_path, installation, app, "", **settings) as stack:
+    alone = replace(installation, directory=tmp_path)  # a ban is kept in the store
+    with gateway.standing(tmp_path, alone, app, "", **settings) as stack:
         assert stack.ask("GET", "/", wrong).status == 401
         banned = stack.ask("GET", "/", wrong)
     assert banned.status == (403 if gateway.name == "nginx" else 429)
