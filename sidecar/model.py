@@ -133,7 +133,10 @@ class Headers:
 
 
 class CheckRequest(NamedTuple):
-    """A proxy's question, as it came: the peer's address (or UNIX_PEER), method, target, headers."""
+    """A proxy's question, as it came: the peer's address (or UNIX_PEER), method, target, headers.
+
+    `target` is empty for a gateway that does not tell in it what was asked.
+    """
 
     peer: str
     method: str

@@ -70,7 +70,7 @@ def answer(decision: Decision, statuses: Statuses) -> CheckResponse:
     """The answer as the gateway understands it. Only an allowed request has identity headers."""
     match decision:
         case Allow(headers=headers, cookies=cookies):
-            return CheckResponse(200, [*headers, *_set_cookies(cookies)])
+            return CheckResponse(200, (*headers, *_set_cookies(cookies)) if cookies else headers)
         case Challenge(reason=reason, login_url=str(login_url)):
             return _sign_in(reason, login_url, statuses)
         case Challenge(reason=reason, schemes=schemes):

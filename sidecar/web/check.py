@@ -48,15 +48,18 @@ class CheckEndpoint:
 
     async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
         try:
-            request = CheckRequest(peer_of(scope), scope["method"], _target(scope), Headers(scope["headers"]))
+            target = _target(scope) if self._gateway.takes_targets else b""
+            request = CheckRequest(peer_of(scope), scope["method"], target, Headers(scope["headers"]))
             decision = await self._pipeline.check(request, self._gateway)
             response = self._gateway.render(decision)
         except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
             self._log.exception("check_failed")
             decision = Unavailable(Reason.INTERNAL_ERROR)
             response = self._gateway.render(decision)
-        why = {"why": decision.why} if isinstance(decision, Unavailable) else {}
-        self._log.debug("check", reason=f"{decision.reason}", **why)
+        if isinstance(decision, Unavailable):
+            self._log.debug("check", reason=f"{decision.reason}", why=decision.why)
+        else:
+            self._log.debug("check", reason=f"{decision.reason}")
         return decision, response
 
     def _count(self, decision: Decision, seconds: float) -> None:
