@@ -13,6 +13,7 @@ import structlog
 
 from sidecar.apps import DisabledApps
 from sidecar.assertions import AssertionReader, Assertions
+from sidecar.audit import Audit, UnwrittenAudit
 from sidecar.authentication import Authentication
 from sidecar.authenticators.api_key import ApiKeyAuthenticator
 from sidecar.authenticators.basic import BasicAuthenticator
@@ -82,6 +83,7 @@ class Services:
     sessions: Sessions
     passwords: Passwords
     usage: UsageRecorder
+    audit: Audit
 
 
 @asynccontextmanager
@@ -94,7 +96,7 @@ async def services(
 ) -> AsyncIterator[Services]:
     """Opens the store and makes what works on it; who signs tokens starts the keys.
 
-    With `read_only` nothing is ever written, and uses are not noted.
+    With `read_only` nothing is ever written, no use is noted and nothing recorded.
     Raises StoreUnusable, StoreUnavailable.
     """
     clock = clock or SystemClock()
@@ -108,7 +110,8 @@ async def services(
         keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
-        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage)
+        audit = (UnwrittenAudit if read_only else Audit)(settings.audit, clock, metrics)
+        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage, audit)
     finally:
         passwords.close()
         await store.close()
@@ -188,7 +191,7 @@ class _AuthListener:
     def __init__(self, parts: Services) -> None:
         settings, store, clock, metrics = parts.settings, parts.store, parts.clock, parts.metrics
         self._parts = parts
-        self.limits = RequestLimits(settings.limits, store.counters, clock, metrics)
+        self.limits = RequestLimits(settings.limits, store.counters, parts.audit, clock, metrics)
         self.traffic = TrafficGuard(settings.traffic_guard)
         self.usage = parts.usage
         self.cookie = SessionCookie(settings.session)
@@ -199,7 +202,7 @@ class _AuthListener:
         )
         self.identity_headers = IdentityHeaders(settings.identity_headers)
         self.users = RememberedUsers(store.users, parts.revocations, metrics)
-        self.sign_in = SignIn(store.users, parts.passwords, self.limits, metrics)
+        self.sign_in = SignIn(store.users, parts.passwords, self.limits, parts.audit, metrics)
         self.by_session = SessionAuthenticator(
             sessions=store.sessions,
             users=self.users,
@@ -222,7 +225,7 @@ class _AuthListener:
             self.identity_headers,
         )
         self.visits = self._visits()
-        self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, clock)
+        self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, parts.audit, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
 
@@ -234,7 +237,9 @@ class _AuthListener:
             for name, gateway in GATEWAYS.items()
         }
         prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
-        documented = DocumentedChecks([*self.dialects, self._oauth()], self._admission(), metrics)
+        documented = DocumentedChecks(
+            [*self.dialects, self._oauth()], self._admission(), self._parts.audit, metrics
+        )
         pages = Pages(urlsplit(settings.login.public_url).path)
         routes = [*self._login_pages(pages).routes(), *token_routes(self._parts.keys)]
         return Entrance(
@@ -300,6 +305,7 @@ class _AuthListener:
             usage=self.usage,
             cookie=self.cookie,
             other_cookies=[self.virola_cookie] if parts.settings.checks.virola.enabled else [],
+            audit=parts.audit,
             clock=parts.clock,
             metrics=parts.metrics,
         )
@@ -315,6 +321,7 @@ class _AuthListener:
             disabled_apps=DisabledApps(parts.store.apps, parts.revocations),
             revocations=parts.revocations,
             usage=self.usage,
+            audit=parts.audit,
             clock=parts.clock,
             assertions=assertions,
             anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),

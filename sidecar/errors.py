@@ -14,6 +14,7 @@ SidecarError
 │   └── CredentialRefused    a credential that cannot be read; carries the Reason
 │       └── EmptyCredential  a credential's place is there, and nothing in it
 ├── QuestionRefused          a question at a product's endpoint; carries the HTTP status
+│   └── SignInRefused        a sign-in there, which the audit has already
 ├── InvalidToken             a token that does not verify
 ├── UpstreamUnavailable      another system cannot be asked now, or its answer cannot be read
 │   ├── UpstreamTimeout      its whole answer was not there in time
@@ -21,7 +22,8 @@ SidecarError
 ├── UpstreamThrottled        another system wants to be left alone; carries the seconds to wait
 ├── Overloaded               the bounded queue of a costly job is full
 ├── Throttled                too many attempts; carries the seconds to wait
-└── ListenerError            an address that cannot be listened on
+├── ListenerError            an address that cannot be listened on
+└── AuditUnusable            a file that the audit cannot be written to
 
 An outage (`StoreUnavailable`, `UpstreamUnavailable`, `Overloaded`) is never turned into a refusal, nor the
 other way round.
@@ -133,6 +135,13 @@ class QuestionRefused(SidecarError):
         self.cookies = cookies
 
 
+class SignInRefused(QuestionRefused):
+    """Somebody could not sign in at a product's endpoint (401). Whoever judged that has recorded it."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(401, message, reason=reason)
+
+
 class InvalidToken(SidecarError):
     """A token that does not verify. The message names the rule that it breaks, never the token."""
 
@@ -179,3 +188,7 @@ class Throttled(SidecarError):
 
 class ListenerError(SidecarError):
     """An address that cannot be listened on."""
+
+
+class AuditUnusable(SidecarError):
+    """A file that the audit cannot be written to: nothing begins without."""

@@ -14,6 +14,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from limits.limits import RateLimitItemPerSecond
 from limits.util import granularity_from_string
 
+from sidecar.audit import Audit, Event, Result
 from sidecar.counting import SharedWindows, Windows
 from sidecar.errors import StoreUnavailable, Throttled
 from sidecar.model import IPAddress, Reason
@@ -78,7 +79,9 @@ class RequestLimits:
     be read; one that cannot be written stops no counting.
     """
 
-    def __init__(self, settings: Limits, store: CounterStore, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Limits, store: CounterStore, audit: Audit, clock: Clock, metrics: Metrics
+    ) -> None:
         # Each counts for itself: a flood of requests must not push out who guesses passwords.
         self._checks = _RateInMemory(settings.checks, store, clock) if settings.checks else None
         self._attempts = _item(settings.login, "login")
@@ -94,6 +97,7 @@ class RequestLimits:
         self._exempt = settings.exempt_networks
         self._counted_as = lru_cache(maxsize=4096)(self._who_of_client)
         self._checking: Counter[str] = Counter()
+        self._audit = audit
         self._clock = clock
         self._refused = metrics.rate_limited
 
@@ -151,7 +155,7 @@ class RequestLimits:
         for who in self._counted(client, user):
             await limiter.hit(rate, who)
             if not (await limiter.get_window_stats(rate, who)).remaining:
-                await self._ban(who)
+                await self._ban(who, client)
                 await limiter.clear(rate, who)
 
     async def load(self) -> None:
@@ -174,10 +178,10 @@ class RequestLimits:
         except StoreUnavailable as error:
             log.warning("limits_not_saved", error=str(error))
 
-    async def _ban(self, who: str) -> None:
+    async def _ban(self, who: str, client: IPAddress) -> None:
         # Of several failures at once, one is the first to ban.
         if await self._bans.incr(BANS + who, self._ban_duration) == 1:
-            log.warning("banned", who=who, seconds=self._ban_duration)
+            self._audit.record(Event.BANNED, Result.DONE, who=who, client=client, seconds=self._ban_duration)
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()

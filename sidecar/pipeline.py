@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sidecar.apps import DisabledApps
 from sidecar.assertions import Assertions
+from sidecar.audit import Audit, Event
 from sidecar.authentication import Authentication
 from sidecar.caching import Known
 from sidecar.cookies import SessionCookie
@@ -49,6 +50,9 @@ from sidecar.revocation import Revocations
 from sidecar.trust import TrustedProxies
 from sidecar.usage import UsageRecorder
 
+_NOT_RECORDED = frozenset({Reason.NO_CREDENTIAL, Reason.WRONG_PASSWORD})
+"""Challenges that are not recorded here: nothing was refused, or whoever checks passwords has done so."""
+
 _CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
 
 
@@ -63,6 +67,7 @@ class Pipeline:
     disabled_apps: DisabledApps
     revocations: Revocations
     usage: UsageRecorder
+    audit: Audit
     clock: Clock
     assertions: Assertions | None
     anonymous: HeaderLines
@@ -87,8 +92,16 @@ class Pipeline:
         if rule.allow_preflight and _is_preflight(request.headers, original):
             return Allow(Reason.PREFLIGHT, None, self.anonymous)
         decision = await self._judged(request, original, rule)
-        if rule.access == "public" and not isinstance(decision, Allow):
+        return decision if isinstance(decision, Allow) else self._refused(decision, original, rule)
+
+    def _refused(self, decision: Decision, original: OriginalRequest, rule: Rule) -> Decision:
+        """What becomes of a refusal: on a public rule it is none."""
+        if rule.access == "public":
             return Allow(Reason.PUBLIC, None, self.anonymous)
+        if isinstance(decision, Challenge) and decision.reason not in _NOT_RECORDED:
+            self.audit.record(
+                Event.CREDENTIAL_REFUSED, decision.reason, client=original.client, rule=rule.name
+            )
         return decision
 
     async def _judged(self, request: CheckRequest, original: OriginalRequest, rule: Rule) -> Decision:

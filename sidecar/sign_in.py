@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from sidecar.audit import Audit, Event
 from sidecar.credentials import id_of_secret
 from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import RequestLimits
@@ -26,11 +27,12 @@ class SignIn:
     """
 
     def __init__(
-        self, users: UserStore, passwords: Passwords, limits: RequestLimits, metrics: Metrics
+        self, users: UserStore, passwords: Passwords, limits: RequestLimits, audit: Audit, metrics: Metrics
     ) -> None:
         self._users = users
         self._passwords = passwords
         self._limits = limits
+        self._audit = audit
         self._attempts = metrics.logins
 
     async def count_attempt(self, client: IPAddress) -> None:
@@ -38,7 +40,7 @@ class SignIn:
         try:
             await self._limits.count_attempt(client)
         except Throttled as throttled:
-            self._attempts.labels(throttled.reason).inc()
+            self.record(throttled.reason, client)
             raise
 
     async def attempt(self, name: str, password: str, client: IPAddress) -> User | Rejected:
@@ -49,6 +51,7 @@ class SignIn:
     async def verify(self, name: str, password: str, client: IPAddress) -> User | Rejected:
         """The user, or why not. Raises Throttled, Overloaded, StoreUnavailable."""
         user = await self._users.find_by_sign_in_name(name) if len(name) <= LONGEST_NAME else None
+        user_id = user.id if user else None
         key = str(user.id) if user else _unknown(name)
         try:
             async with self._limits.checking(client, key):
@@ -56,12 +59,19 @@ class SignIn:
                 if isinstance(answer, Rejected) and answer.reason is Reason.WRONG_PASSWORD:
                     await self._limits.count_failure(client, key)
         except (Throttled, Overloaded, StoreUnavailable) as error:
-            self._attempts.labels(reason_of(error)).inc()
+            self.record(reason_of(error), client, user_id)
             raise
         result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
-        self._attempts.labels(result).inc()
-        log.info("sign_in", result=str(result), user_id=user.id if user else None, client=str(client))
+        self.record(result, client, user_id)
         return answer
+
+    def record(self, result: Reason, client: IPAddress, user_id: int | None = None, key_id: str = "") -> None:
+        """Counts a sign-in of any kind as one with this result, and puts it into the audit.
+
+        `user_id` is whose it is, or would have been.
+        """
+        self._attempts.labels(result).inc()
+        self._audit.record(Event.SIGN_IN, result, user_id=user_id, key_id=key_id, client=client)
 
     async def _answer(self, user: User | None, password: str) -> User | Rejected:
         stored = await self._users.password_hash(user.id) if user else ""

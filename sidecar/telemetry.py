@@ -7,12 +7,12 @@ import platform
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from io import StringIO
 from itertools import accumulate
-from typing import TextIO
+from typing import Any, TextIO
 from uuid import uuid4
 
 import structlog
@@ -22,32 +22,37 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from sidecar import __version__
-from sidecar.model import HeaderLines
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
-class RequestId:
-    """Names a request in the log: what a proxy called it in X-Request-Id, else a name of our own.
+class CurrentRequest:
+    """The request that is being answered (ASGI's scope), as the log and the audit name it.
 
-    Most requests log nothing: the header is looked for when something is logged.
+    Its `str` is what a proxy called it in X-Request-Id, else a name of our own. Most requests log nothing:
+    the header is looked for when something is logged.
     """
 
-    __slots__ = ("_id", "_lines")
+    __slots__ = ("_id", "_scope")
 
-    def __init__(self, lines: HeaderLines) -> None:
-        self._lines = lines
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self._scope = scope
         self._id = ""
+
+    @property
+    def route(self) -> str:
+        """The pattern of the route that answers, never the path that a client chose."""
+        return str(getattr(self._scope.get("route"), "path", "none"))
 
     def __str__(self) -> str:
         if not self._id:
-            given = dict(self._lines).get(b"x-request-id", b"")
+            given = dict(self._scope["headers"]).get(b"x-request-id", b"")
             self._id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else uuid4().hex
         return self._id
 
 
-CURRENT_REQUEST: ContextVar[RequestId | None] = ContextVar("current_request", default=None)
+CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)
 """Set for every request; its name is made when something is logged."""
 
 
@@ -225,6 +230,9 @@ class Metrics:
             "Checks whose peer is not trusted or whose metadata cannot be read one way.",
             ["reason"],
             registry=registry,
+        )
+        self.audit_dropped = Counter(
+            "sidecar_audit_dropped_total", "Lines of the audit that could not be written.", registry=registry
         )
         self.config_loaded = Gauge(
             "sidecar_config_last_reload_successful",

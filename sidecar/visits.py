@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-import structlog
-
+from sidecar.audit import Audit, Event, Result
 from sidecar.authentication import Authentication
 from sidecar.caching import RememberedTokens
 from sidecar.cookies import Cookie, SessionCookie
@@ -22,8 +21,6 @@ from sidecar.sessions import NewSession, Sessions
 from sidecar.sign_in import SignIn
 from sidecar.telemetry import Metrics
 from sidecar.usage import UsageRecorder
-
-log = structlog.get_logger(__name__)
 
 
 class Visitor(NamedTuple):
@@ -68,6 +65,7 @@ class Visits:
     cookie: SessionCookie
     other_cookies: Sequence[Cookie]
     """Products' cookies that hold the same secret as the session's own."""
+    audit: Audit
     clock: Clock
     metrics: Metrics
 
@@ -90,13 +88,13 @@ class Visits:
         """
         return await self._in(headers, self.cookie)
 
-    async def leave(self, headers: Headers) -> tuple[bytes, ...]:
+    async def leave(self, headers: Headers, client: IPAddress | None) -> tuple[bytes, ...]:
         """Ends every session of which the browser has the secret in a cookie; what removes those cookies."""
         cookies = (self.cookie, *self.other_cookies)
         for cookie in cookies:
             visitor = await self._in(headers, cookie)
             if visitor is not None:
-                await self.end(visitor)
+                await self.end(visitor, client)
         return tuple(cookie.forget() for cookie in cookies)
 
     async def _in(self, headers: Headers, cookie: Cookie) -> Visitor | None:
@@ -143,9 +141,10 @@ class Visits:
         await self.revocations.look()
         if not self.revocations.is_current(user.id, generation):
             await self.session_store.revoke([begun.session.id])
+            self.sign_in.record(Reason.UNKNOWN_SESSION, client, user.id)
             return Rejected(Reason.UNKNOWN_SESSION)
         # Nobody keeps a session id from before the sign-in, least of all one that somebody else chose.
-        await self.leave(headers)
+        await self.leave(headers, client)
         self.metrics.sessions_created.inc()
         return self._signed_in(user, begun)
 
@@ -163,18 +162,25 @@ class Visits:
         credential = Credential(Form.API_KEY, key.encode("utf-8"))
         is_its_id = id_of_secret(credential.value) == key_id
         answer = await self.of(credential, client) if is_its_id else Rejected(Reason.UNKNOWN_KEY)
-        result = answer.reason if isinstance(answer, Rejected) else Reason.AUTHENTICATED
-        user_id = None if isinstance(answer, Rejected) else answer.identity.user_id
-        self.metrics.logins.labels(result).inc()
-        log.info("sign_in", result=str(result), user_id=user_id, client=str(client))
+        if isinstance(answer, Rejected):
+            self.sign_in.record(answer.reason, client)
+        else:
+            self.sign_in.record(Reason.AUTHENTICATED, client, answer.identity.user_id, answer.identity.key_id)
         return answer
 
-    async def end(self, visitor: Visitor) -> None:
+    async def end(self, visitor: Visitor, client: IPAddress | None) -> None:
         """Ends the visitor's session, here and everywhere that it is used."""
-        await self.session_store.revoke([visitor.identity.session_id])
+        identity = visitor.identity
+        await self.session_store.revoke([identity.session_id])
         self.revocations.forget()
         self.metrics.sessions_revoked.labels("signed_out").inc()
-        log.info("sign_out", user_id=visitor.identity.user_id)
+        self.audit.record(
+            Event.SIGN_OUT,
+            Result.DONE,
+            user_id=identity.user_id,
+            session_id=identity.session_id,
+            client=client,
+        )
 
     async def token(self, visitor: Visitor) -> str:
         """What opens as much as the visitor's credential: a bearer itself; for a cookie, a session token."""

@@ -27,6 +27,7 @@ from sidecar.checks.authing_wire import (
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question
 from sidecar.errors import QuestionRefused
 from sidecar.management import ManagementClients
+from sidecar.model import Reason
 from sidecar.ports import Clock, Store
 from sidecar.records import AccessKey, User
 from sidecar.sessions import is_live
@@ -145,15 +146,20 @@ class Authing(Dialect):
         return Answer(SessionAnswer(request_id=_request_id(), data=SessionStatus(active=active)))
 
     async def _caller(self, question: Question) -> AccessKey | None:
-        """Who asks: by a management token, with or without `Bearer `, or by a signature."""
+        """Who asks: by a management token, with or without `Bearer `, or by a signature.
+
+        Raises QuestionRefused where what is there can be neither.
+        """
         values = question.headers.all(b"authorization")
-        if len(values) != 1:
+        if not values:
             return None
         if values[0].startswith(b"authing "):
             signature = read_signature(question.headers, _STATUS_PATH, question.members())
-            return None if signature is None else await self._clients.by_signature(signature)
-        found = _MANAGEMENT_TOKEN.fullmatch(values[0])
-        return await self._clients.by_token(found[1]) if found else None
+            if signature is not None:
+                return await self._clients.by_signature(signature, question.client)
+        elif len(values) == 1 and (found := _MANAGEMENT_TOKEN.fullmatch(values[0])):
+            return await self._clients.by_token(found[1], question.client)
+        raise QuestionRefused(401, reason=Reason.MALFORMED_CREDENTIAL)
 
     async def _find(self, given: str, kind: UserIdType | None) -> User | None:
         """The user of whom this is the id, user name, e-mail, phone or external id, in this order."""

@@ -37,8 +37,8 @@ _MESSAGES = {401: "The credential is missing, or not good (any more)"}
 class _InvalidClient(QuestionRefused):
     """Whoever asks is no management client."""
 
-    def __init__(self) -> None:
-        super().__init__(401, "The access key or management token is missing or not valid")
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(401, "The access key or management token is missing or not valid", reason=reason)
 
 
 class _Claims(Wire):
@@ -169,13 +169,13 @@ class OAuth(Dialect):
         """Who asks (RFC 6749, 2.3.1), or by a management token. Raises QuestionRefused, Throttled."""
         try:
             given = in_authorization(question.headers, frozenset({Form.BASIC, Form.BEARER}))
-        except CredentialRefused:
-            raise _InvalidClient from None
+        except CredentialRefused as refused:
+            raise _InvalidClient(refused.reason) from None
         in_form = fields.get("client_secret", "")
         if given and in_form:
             raise QuestionRefused(400, "The client authenticates in two ways", reason="two_clients")
         if given and given.form is Form.BEARER:
-            return await self._clients.by_token(given.value)
+            return await self._clients.by_token(given.value, question.client)
         key_id, secret = fields.get("client_id", ""), in_form
         if given:
             key_id, secret = map(unquote_plus, name_and_password(given.value))

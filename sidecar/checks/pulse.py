@@ -13,7 +13,7 @@ from sidecar.asking import Reply
 from sidecar.checks.asking_dialect import AskingDialect, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, absent, phrase, visitor_of
 from sidecar.credentials import in_authorization, in_cookie
-from sidecar.errors import BodyRefused, QuestionRefused
+from sidecar.errors import BodyRefused, QuestionRefused, SignInRefused
 from sidecar.model import Form, Reason, Rejected
 from sidecar.records import Account, primary_account
 from sidecar.visits import Visitor, Visits
@@ -138,14 +138,14 @@ class Pulse(Dialect):
     async def _by_password(self, email: str, password: str, question: Question) -> Answer:
         entered = await self._visits.begin(email, password, question.client, question.headers)
         if isinstance(entered, Rejected):
-            raise QuestionRefused(401, _WRONG_LOGIN, reason=entered.reason)
+            raise SignInRefused(_WRONG_LOGIN, entered.reason)
         answer = await self._answer(entered.visitor, question)
         return answer._replace(cookies=(entered.cookie,))
 
     async def _by_api_key(self, key_id: str, key: str, question: Question) -> Answer:
         visitor = await self._visits.by_api_key(key_id, key, question.client)
         if isinstance(visitor, Rejected):
-            raise QuestionRefused(401, _WRONG_LOGIN, reason=visitor.reason)
+            raise SignInRefused(_WRONG_LOGIN, visitor.reason)
         return await self._answer(visitor, question)
 
     async def _answer(self, visitor: Visitor, question: Question, account: bytes | None = None) -> Answer:

@@ -17,7 +17,7 @@ from sidecar.checks.asking_dialect import AskingDialect, read_answer
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question, Wire, visitor_of
 from sidecar.cookies import Cookie
 from sidecar.credentials import id_of_secret, in_authorization, in_cookie
-from sidecar.errors import CredentialRefused, InvalidValue, QuestionRefused
+from sidecar.errors import CredentialRefused, InvalidValue, QuestionRefused, SignInRefused
 from sidecar.model import Credential, Form, Headers, Rejected
 from sidecar.visits import Visitor, Visits
 
@@ -128,7 +128,7 @@ class Virola(Dialect):
         login = question.read(Login)
         entered = await self._visits.begin(login.user_name, login.password, question.client, question.headers)
         if isinstance(entered, Rejected):
-            raise QuestionRefused(401, _WRONG_PASSWORD, reason=entered.reason)
+            raise SignInRefused(_WRONG_PASSWORD, entered.reason)
         identity, secret = entered.visitor.identity, entered.visitor.credential.value
         # It is refreshed nowhere: the browser keeps it for as long as the session can live.
         cookie = self._cookie.set(secret, entered.lifetime)
@@ -140,8 +140,8 @@ class Virola(Dialect):
         visitor = await self._visitor(question, _NO_SESSION)
         if not visitor.identity.session_id:
             raise QuestionRefused(401, _NO_SESSION)
-        await self._visits.end(visitor)
-        return Answer(Done(), cookies=await self._visits.leave(question.headers))
+        await self._visits.end(visitor, question.client)
+        return Answer(Done(), cookies=await self._visits.leave(question.headers, question.client))
 
     async def _visitor(self, question: Question, text: str = "") -> Visitor:
         """Who asks. Raises QuestionRefused (401) with this text."""

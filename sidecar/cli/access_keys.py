@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, print_one, remark
-from sidecar.cli.running import with_services, with_services_on_new_store
+from sidecar.cli.running import administering, administering_new_store, with_services
 from sidecar.cli.values import expiry, ids_argument, name_option, ttl_option
 from sidecar.errors import NotFound
 from sidecar.names import check_name
@@ -26,7 +26,7 @@ def access_keys() -> None:
 @name_option
 @ttl_option
 @json_option
-@with_services_on_new_store
+@administering_new_store
 async def create(services: Services, *, name: str, ttl: float | None, as_json: bool) -> None:
     """Make a key, and print its secret: it is not shown again."""
     from sidecar.access_keys import ROOT, access_key_secret, new_access_key_id
@@ -53,7 +53,7 @@ async def list_keys(services: Services, *, as_json: bool) -> None:
 
 @access_keys.command("revoke")
 @ids_argument
-@with_services
+@administering
 async def revoke(services: Services, *, ids: tuple[str, ...]) -> None:
     """End the keys with these ids."""
     ended = await services.store.access_keys.revoke(ids)

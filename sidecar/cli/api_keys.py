@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, print_one, remark
-from sidecar.cli.running import with_services
+from sidecar.cli.running import administering, with_services
 from sidecar.cli.values import (
     expiry,
     find_enabled_user,
@@ -40,7 +40,7 @@ def api_keys() -> None:
 @ttl_option
 @click.option("--scope", "scopes", multiple=True, help="What rules may demand of it. Repeat it for more.")
 @json_option
-@with_services
+@administering
 async def create(
     services: Services, *, user: str, name: str, ttl: float | None, scopes: tuple[str, ...], as_json: bool
 ) -> None:
@@ -76,7 +76,7 @@ async def list_keys(services: Services, *, user: str | None, as_json: bool) -> N
 
 @api_keys.command("revoke")
 @ids_argument
-@with_services
+@administering
 async def revoke(services: Services, *, ids: tuple[str, ...]) -> None:
     """End the keys with these ids."""
     ended = await services.store.api_keys.revoke(ids)

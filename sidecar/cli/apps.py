@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, json_option, print_list, print_one, remark
-from sidecar.cli.running import with_services, with_services_on_new_store
+from sidecar.cli.running import administering, administering_new_store, with_services
 from sidecar.names import check_label, check_name
 from sidecar.records import App
 
@@ -26,7 +26,7 @@ def apps() -> None:
 @_id_argument
 @click.option("--name", help="As people read it; by default the id.")
 @json_option
-@with_services_on_new_store
+@administering_new_store
 async def add(services: Services, *, app_id: str, name: str | None, as_json: bool) -> None:
     """Add an app."""
     check_label(app_id, "an app's id")
@@ -49,7 +49,7 @@ async def list_apps(services: Services, *, as_json: bool) -> None:
 
 @apps.command("disable")
 @_id_argument
-@with_services
+@administering
 async def disable(services: Services, *, app_id: str) -> None:
     """Disable an app: rules that demand a sign-in refuse it.
 
@@ -60,7 +60,7 @@ async def disable(services: Services, *, app_id: str) -> None:
 
 @apps.command("enable")
 @_id_argument
-@with_services
+@administering
 async def enable(services: Services, *, app_id: str) -> None:
     """Enable an app again."""
     await _set_disabled(services, app_id, disabled=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import remark
-from sidecar.cli.running import with_services
+from sidecar.cli.running import administering
 
 if TYPE_CHECKING:
     from sidecar.app import Services
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file")
-@with_services
+@administering
 async def backup(services: Services, *, file: str) -> None:
     """Copy the store to a new FILE, also while the service runs. An existing file is refused.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, remark
-from sidecar.cli.running import with_services
+from sidecar.cli.running import administering, with_services
 from sidecar.cli.values import find_user, usernames
 from sidecar.errors import NotFound, RequestRefused
 
@@ -42,7 +42,7 @@ async def list_bans(services: Services, *, as_json: bool) -> None:
 
 @bans.command("lift")
 @click.argument("banned", nargs=-1, required=True, metavar="WHO...")
-@with_services
+@administering
 async def lift(services: Services, *, banned: tuple[str, ...]) -> None:
     """Lift bans: whoever it is may sign in again at once.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, json_option, print_list, print_one
-from sidecar.cli.running import with_services
+from sidecar.cli.running import administering, with_services
 from sidecar.records import SigningKey
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def list_keys(services: Services, *, as_json: bool) -> None:
 
 @keys.command("rotate")
 @json_option
-@with_services
+@administering
 async def rotate(services: Services, *, as_json: bool) -> None:
     """Sign with a new key from now on. The old one verifies until its last token has expired."""
     print_one(_record(await services.keys.rotate()), as_json=as_json)

@@ -48,7 +48,7 @@ def print_list(records: Sequence[Record], columns: Sequence[str], *, as_json: bo
     if as_json:
         _print_document(records)
         return
-    rows = [[_cell(record[column]) for column in columns] for record in records]
+    rows = [[cell(record[column]) for column in columns] for record in records]
     _print_table(rows, [_heading(column) for column in columns])
 
 
@@ -57,7 +57,7 @@ def print_one(record: Record, *, as_json: bool) -> None:
     if as_json:
         _print_document(record)
         return
-    _print_table([[_heading(field), _cell(value)] for field, value in record.items()])
+    _print_table([[_heading(field), cell(value)] for field, value in record.items()])
 
 
 def remark(message: str) -> None:
@@ -98,14 +98,15 @@ def _heading(field: str) -> str:
     return field.removesuffix("_at").replace("_", " ")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as text, as people read it and as the options take it."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return ", ".join(map(_cell, value))
+            return ", ".join(map(cell, value))
         case Account():
             flags = [flag for flag in ("admin", "primary") if getattr(value, flag)]
             return ":".join([value.id, value.name, *flags])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import json_option, print_list, print_one
-from sidecar.cli.running import with_services, with_services_on_new_store
+from sidecar.cli.running import administering_new_store, with_services
 from sidecar.names import check_label, check_labels
 from sidecar.records import Role
 
@@ -25,7 +25,7 @@ def roles() -> None:
 @click.argument("name", metavar="ROLE")
 @click.option("--permission", "permissions", multiple=True, help="Repeat it for more.")
 @json_option
-@with_services_on_new_store
+@administering_new_store
 async def set_role(services: Services, *, name: str, permissions: tuple[str, ...], as_json: bool) -> None:
     """Give a role exactly these permissions. Without any, it permits nothing."""
     check_label(name, "a role")

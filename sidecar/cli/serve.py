@@ -12,7 +12,7 @@ import click
 
 from sidecar.cli.addresses import endpoint_of
 from sidecar.cli.output import remark
-from sidecar.cli.running import BY, config_option
+from sidecar.cli.running import BY, administrator, config_option
 from sidecar.records import NewUser, User
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ async def _first_contact(services: Services) -> None:
         remark("There is no enabled user: enable one with `sidecar users enable`.")
         return
     new = await services.sessions.begin(user, lifetime=_EXAMPLE_LIFETIME)
+    _record(services, "sessions create", f"--user={user.username}", user)
     cookie = f"{services.settings.session.cookie}={new.secret}"
     for what, command in _examples(services.settings.server.listen, cookie):
         click.echo(f"{what}:\n{command}")
@@ -105,8 +106,18 @@ async def _add_first_user(services: Services) -> User:
     password = new_secret()
     new = NewUser(FIRST_USER, password_hash=await services.passwords.hash(password))
     user = await services.store.users.add(new, now=services.clock.now(), by=BY)
+    _record(services, "users add", FIRST_USER, user)
     click.echo(f"The first user is {FIRST_USER}, with the password {password}")
     return user
+
+
+def _record(services: Services, what: str, arguments: str, user: User) -> None:
+    """As if somebody had run the command."""
+    from sidecar.audit import Event, Result
+
+    services.audit.record(
+        Event.ADMINISTERED, Result.DONE, user_id=user.id, by=administrator(), what=what, arguments=arguments
+    )
 
 
 def _examples(listen: str, cookie: str) -> list[tuple[str, str]]:

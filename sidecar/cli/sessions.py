@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, print_one, remark
-from sidecar.cli.running import with_services
+from sidecar.cli.running import administering, with_services
 from sidecar.cli.values import (
     NAMING,
     find_enabled_user,
@@ -37,7 +37,7 @@ def sessions() -> None:
 @click.option("--app", metavar="ID", default="", help="The app that it is first used in.")
 @ttl_option
 @json_option
-@with_services
+@administering
 async def create(services: Services, *, user: str, app: str, ttl: float | None, as_json: bool) -> None:
     """Begin a session, and print its cookie and its bearer token.
 
@@ -80,7 +80,7 @@ async def list_sessions(services: Services, *, user: str | None, as_json: bool) 
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--user", metavar="NAME", help=f"All sessions of this user: {NAMING}.")
 @click.option("--all", "everybody", is_flag=True, help="All sessions of everybody.")
-@with_services
+@administering
 async def revoke(services: Services, *, ids: tuple[str, ...], user: str | None, everybody: bool) -> None:
     """End sessions: those with these ids, all of a user's, or all."""
     if [bool(ids), user is not None, everybody].count(True) != 1:

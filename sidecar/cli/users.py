@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from sidecar.cli.output import Moment, Record, count, json_option, print_list, print_one, remark
-from sidecar.cli.running import BY, with_services, with_services_on_new_store
+from sidecar.cli.running import BY, administering, administering_new_store, with_services
 from sidecar.cli.values import ACCOUNT_METAVAR, account, find_user
 from sidecar.errors import InvalidValue
 from sidecar.names import check_user
@@ -65,7 +65,7 @@ def users() -> None:
 @_field_options
 @_password_stdin_option
 @json_option
-@with_services_on_new_store
+@administering_new_store
 async def add(
     services: Services,
     *,
@@ -139,7 +139,7 @@ def _record(user: User) -> Record:
 @click.option("--clear-emails", is_flag=True, help="No e-mail addresses any more.")
 @click.option("--clear-roles", is_flag=True, help="No roles any more.")
 @click.option("--clear-accounts", is_flag=True, help="No accounts any more.")
-@with_services
+@administering
 async def set_user(
     services: Services,
     *,
@@ -176,7 +176,7 @@ async def set_user(
 
 @users.command("disable")
 @_name_argument
-@with_services
+@administering
 async def disable(services: Services, *, name: str) -> None:
     """Disable a user. Their sessions and keys are refused from now on, and their password."""
     await _change(services, name, UserChange(disabled=True), "disabled")
@@ -184,7 +184,7 @@ async def disable(services: Services, *, name: str) -> None:
 
 @users.command("enable")
 @_name_argument
-@with_services
+@administering
 async def enable(services: Services, *, name: str) -> None:
     """Enable a user again. Sessions and keys that are still alive work as before."""
     await _change(services, name, UserChange(disabled=False), "enabled")
@@ -193,7 +193,7 @@ async def enable(services: Services, *, name: str) -> None:
 @users.command("remove")
 @_name_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@with_services
+@administering
 async def remove(services: Services, *, name: str, yes: bool) -> None:
     """Remove a user with their sessions and API keys. On a terminal it asks first."""
     user = await find_user(services.store.users, name)
@@ -224,7 +224,7 @@ async def _change(services: Services, name: str, change: UserChange, what: str) 
 @_name_argument
 @click.option("--keep-sessions", is_flag=True, help="The user stays signed in elsewhere.")
 @_password_stdin_option
-@with_services
+@administering
 async def passwd(services: Services, *, name: str, keep_sessions: bool, password_stdin: bool) -> None:
     """Set a user's password, and revoke their sessions. On a terminal it asks for the password."""
     user = await find_user(services.store.users, name)

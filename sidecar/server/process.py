@@ -41,8 +41,8 @@ Started = Callable[[Services], Awaitable[None]]
 def run(settings: Settings, started: Started) -> None:
     """Serves until SIGTERM or SIGINT. `started` is awaited once, when both listeners accept.
 
-    Raises ListenerError, InvalidValue, StoreUnusable or StoreUnavailable where it cannot start. What
-    `started` raises ends the service, and comes in an ExceptionGroup.
+    Raises ListenerError, AuditUnusable, InvalidValue, StoreUnusable or StoreUnavailable where it cannot
+    start. What `started` raises ends the service, and comes in an ExceptionGroup.
     """
     descriptors = raise_limit()
     # Names of other systems are looked up in threads of libuv's, half of all: those of one system whose
@@ -60,7 +60,7 @@ async def _serve(
     started: Started,
 ) -> None:
     stopping = _stop_signal()  # first of all: whoever stops it while it starts gets an orderly end
-    async with services(settings) as parts, Application(parts) as application:
+    async with services(settings) as parts, parts.audit, Application(parts) as application:
         await parts.keys.start()
         most = most_connections(settings.server.max_connections, descriptors)
         auth = _Listener(application.auth, settings, most)

@@ -18,6 +18,7 @@ from sidecar.settings.external import (
 )
 from sidecar.settings.model import (
     IDENTITY_FIELDS,
+    AuditSettings,
     Ban,
     Checks,
     Limits,
@@ -36,6 +37,7 @@ from sidecar.settings.types import Rate
 __all__ = [
     "IDENTITY_FIELDS",
     "AskingSettings",
+    "AuditSettings",
     "Ban",
     "Checks",
     "Contradiction",

@@ -80,6 +80,16 @@ class Log(Section):
     format: Literal["console", "json"] = Field("console", description="For eyes, or for a log collector.")
 
 
+class AuditSettings(Section):
+    """Who signed in, who was refused, who changed what: one line each, docs/operations.md."""
+
+    file: str = Field(
+        "",
+        description="It gets a JSON object a line, also after it was rotated away. Empty: the log, at any "
+        "level.",
+    )
+
+
 class StoreSettings(Section):
     """Where users, keys and sessions are kept."""
 
@@ -452,6 +462,7 @@ class Settings(Section):
 
     server: Server = Server()
     log: Log = Log()
+    audit: AuditSettings = AuditSettings()
     store: StoreSettings = StoreSettings()
     session: SessionSettings = SessionSettings()
     tokens: Tokens = Tokens()

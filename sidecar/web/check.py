@@ -29,6 +29,7 @@ class CheckEndpoint:
     """One gateway's endpoint. It never answers 500: what goes wrong in here is an outage."""
 
     def __init__(self, gateway: Gateway, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+        self.path = f"/check/{gateway.name}"
         self._gateway = gateway
         self._pipeline = pipeline
         self._clock = clock

@@ -12,6 +12,7 @@ import structlog
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
+from sidecar.audit import Audit, Event
 from sidecar.checks.dialect import Answer, Dialect, Endpoint, Question
 from sidecar.errors import (
     BodyRefused,
@@ -20,13 +21,15 @@ from sidecar.errors import (
     Overloaded,
     QuestionRefused,
     RequestRefused,
+    SignInRefused,
     StoreUnavailable,
     Throttled,
     UpstreamThrottled,
     UpstreamUnavailable,
 )
 from sidecar.limiting import RequestLimits
-from sidecar.model import HeaderLines, Headers, reason_of
+from sidecar.model import HeaderLines, Headers, Reason, reason_of
+from sidecar.reasons import MEANINGS, Step
 from sidecar.telemetry import Metrics
 from sidecar.traffic import TrafficGuard
 from sidecar.trust import TrustedProxies, address_of
@@ -39,6 +42,13 @@ log = structlog.get_logger(__name__)
 _CROSS_SITE = "This was sent from another site"
 _OUTAGE = 5.0
 """Seconds after which it is worth asking again."""
+
+_OF_CREDENTIALS = frozenset(
+    reason
+    for reason, meaning in MEANINGS.items()
+    if meaning.step in {Step.CREDENTIAL, Step.IDENTITY} and reason is not Reason.NO_CREDENTIAL
+)
+"""Reasons of the steps that judge a credential."""
 
 _COMMON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
@@ -89,8 +99,11 @@ def _endpoint(place: Place, method: str) -> Endpoint:
 class DocumentedChecks:
     """An ASGI application for the paths at which it can `find` a product."""
 
-    def __init__(self, dialects: Iterable[Dialect], admission: Admission, metrics: Metrics) -> None:
+    def __init__(
+        self, dialects: Iterable[Dialect], admission: Admission, audit: Audit, metrics: Metrics
+    ) -> None:
         self._admission = admission
+        self._audit = audit
         self._answered = metrics.check_requests
         self._places: dict[str, Place] = {}
         self._below: dict[str, Place] = {}
@@ -105,7 +118,7 @@ class DocumentedChecks:
         place: Place = scope["route"]
         try:
             endpoint, question = await self._admission.admit(scope, receive, place)
-            answer, outcome = await endpoint.respond(question), 200
+            answer, outcome = await self._respond(endpoint, question), 200
             headers: HeaderLines = ()
         except Exception as error:
             refusal = _refusal_of(error)
@@ -116,6 +129,15 @@ class DocumentedChecks:
             log.debug("refused", dialect=place.dialect.name, outcome=outcome, reason=refusal.reason)
         self._answered.inc((place.dialect.name, str(outcome)))
         await _send(send, answer, headers)
+
+    async def _respond(self, endpoint: Endpoint, question: Question) -> Answer:
+        try:
+            return await endpoint.respond(question)
+        except (QuestionRefused, CredentialRefused) as refused:
+            if refused.reason in _OF_CREDENTIALS and not isinstance(refused, SignInRefused):
+                reason = Reason(refused.reason)
+                self._audit.record(Event.CREDENTIAL_REFUSED, reason, client=question.client)
+            raise
 
     def find(self, path: str) -> Place | None:
         """The place of an endpoint, or one of those below which a product's clients may ask for more."""

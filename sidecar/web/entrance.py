@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any, Protocol
 
 from sidecar.model import UNIX_PEER
-from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId
+from sidecar.telemetry import CURRENT_REQUEST, CurrentRequest, Metrics
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,6 +19,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 class Check(Protocol):
     """One gateway's endpoint."""
+
+    path: str
 
     async def answer(self, scope: Scope, send: Send) -> int:
         """Answers, and returns the status."""
@@ -50,21 +52,21 @@ class Entrance:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        CURRENT_REQUEST.set(RequestId(scope["headers"]))
-        path = scope["path"]
-        check = self._checks.get(path)
+        request = CurrentRequest(scope)
+        CURRENT_REQUEST.set(request)
+        check = self._checks.get(scope["path"])
         if check is None:
-            path = self._prefix_of(scope["raw_path"])
-            check = self._checks.get(path)
+            check = self._checks.get(self._prefix_of(scope["raw_path"]))
         self._in_flight += 1
         try:
             if check is not None:
-                self._count(path, scope["method"], await check.answer(scope, send))
+                scope["route"] = check
+                self._count(check.path, scope["method"], await check.answer(scope, send))
             elif (route := self._find_documented(scope["path"])) is not None:
                 scope["route"] = route
-                await self._show(self._documented, scope, receive, send)
+                await self._show(self._documented, request, scope, receive, send)
             else:
-                await self._show(self._page, scope, receive, send)
+                await self._show(self._page, request, scope, receive, send)
         finally:
             self._in_flight -= 1
 
@@ -78,7 +80,9 @@ class Entrance:
         else:
             await respond(send, 400, b"A request names one host.\n")
 
-    async def _show(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _show(
+        self, app: ASGIApp, request: CurrentRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         status = 500
 
         async def noting(message: Message) -> None:
@@ -90,15 +94,10 @@ class Entrance:
         try:
             await app(scope, receive, noting)
         finally:
-            self._count(route_of(scope), scope["method"], status)
+            self._count(request.route, scope["method"], status)
 
     def _count(self, route: str, method: str, status: int) -> None:
         self._metrics.http_requests.inc((route, method if method in _METHODS else "other", str(status)))
-
-
-def route_of(scope: Scope) -> str:
-    """The pattern of the route that answered, never the path that a client chose."""
-    return str(getattr(scope.get("route"), "path", "none"))
 
 
 def host_lines(scope: Scope) -> int:

@@ -99,16 +99,22 @@ class LoginPages:
         """Ends the session, here and everywhere that it is used."""
         if not self.guard.admits(_headers(request), await read_form(request)):
             return self._not_ours()
-        cookies = await self.visits.leave(_headers(request))
+        cookies = await self.visits.leave(_headers(request), self._known_client(request))
         response = RedirectResponse(f"{self.redirects.public_url}/logout", 303)
         response.raw_headers.extend((b"set-cookie", cookie) for cookie in cookies)
         return response
 
     def _client(self, request: Request) -> IPAddress:
+        client = self._known_client(request)
+        if client is None:
+            raise InvalidValue("The address of the client cannot be told.")
+        return client
+
+    def _known_client(self, request: Request) -> IPAddress | None:
         try:
             return address_of(_headers(request), peer_of(request.scope), self.trusted, self.client_ip_hops)
         except RequestRefused:
-            raise InvalidValue("The address of the client cannot be told.") from None
+            return None
 
     def _form(
         self,
