@@ -19,6 +19,7 @@ from sidecar.credentials import id_of_secret, new_api_key
 from sidecar.passwords import Passwords
 from sidecar.records import AccessKey, Account, ApiKey, NewUser, Role, User
 from sidecar.settings import Settings, parse
+from tests.auditing import taken
 from tests.clocks import ManualClock
 from tests.wire import Answer, Connection, Line, Served, connected, head, send_and_reset, served
 
@@ -315,6 +316,10 @@ class Running:
         cookie, csrf = await self.form()
         fields = {"username": name, "password": password, "rd": rd, "csrf": csrf}
         return await self.ask("POST", "/login", [cookie, *headers], urlencode(fields).encode(), peer=peer)
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """What the audit has taken since somebody last asked. Nobody writes it: it is here."""
+        return taken(self.parts.audit)
 
     async def metrics(self) -> str:
         return (await self.ask("GET", "/metrics", listener="admin")).text

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sidecar import counting
+from sidecar.audit import Audit, Event
 from sidecar.counting import SharedWindows, Windows
 from sidecar.errors import StoreUnavailable, Throttled
 from sidecar.limiting import BANS, RequestLimits
@@ -28,6 +29,7 @@ from sidecar.stores.sqlite import SqliteStore
 from sidecar.stores.sqlite.counters import SqliteCounters
 from sidecar.stores.sqlite.database import Database
 from sidecar.telemetry import Metrics
+from tests.auditing import audit, taken
 from tests.clocks import ManualClock
 from tests.running import CHEAP, locked
 
@@ -60,15 +62,21 @@ async def store(path: Path) -> AsyncIterator[Store]:
         yield store
 
 
+@pytest.fixture
+def recorded(clock: ManualClock) -> Audit:
+    """What all of them record."""
+    return audit(clock=clock)
+
+
 Make = Callable[..., RequestLimits]
 
 
 @pytest.fixture
-def make(store: Store, clock: ManualClock) -> Make:
+def make(store: Store, clock: ManualClock, recorded: Audit) -> Make:
     """Limits, as one process has them: with these settings, over this store or the first one."""
 
     def made(over: Store = store, **settings: Any) -> RequestLimits:
-        return RequestLimits(parse({"limits": settings}).limits, over.counters, clock, Metrics())
+        return RequestLimits(parse({"limits": settings}).limits, over.counters, recorded, clock, Metrics())
 
     return made
 
@@ -112,6 +120,11 @@ def asked(limits: RequestLimits, number: int) -> int:
             continue
         admitted += 1
     return admitted
+
+
+def banned(recorded: Audit) -> list[str]:
+    """Who was banned, one line for each."""
+    return [line["who"] for line in taken(recorded) if line["event"] == Event.BANNED]
 
 
 def events(log: io.StringIO, *names: str) -> list[str]:
@@ -189,14 +202,14 @@ async def test_a_ban_holds_in_every_process_and_after_them_for_the_rest_of_its_t
         assert await is_checked(started, ANN, "ann")
 
 
-async def test_failures_in_any_process_lead_to_one_ban(make: Make, path: Path, log: io.StringIO) -> None:
+async def test_failures_in_any_process_lead_to_one_ban(make: Make, path: Path, recorded: Audit) -> None:
     async with AsyncExitStack() as stack:
         processes = [make(await stack.enter_async_context(opened(path))) for _ in range(4)]
         await asyncio.gather(*(each.count_failure(ANN, "ann") for each in processes))
         assert [await is_checked(each, user="ann") for each in processes] == [True] * 4
         await processes[0].count_failure(ANN, "ann")
         assert [await is_checked(each, user="ann") for each in processes] == [False] * 4
-    assert events(log, "banned") == ["banned"] * 2  # the user, and the client
+    assert banned(recorded) == [f"client:{ANN}", "user:ann"]
 
 
 async def test_no_count_is_lost_whoever_counts_at_once(make: Make, path: Path, store: Store) -> None:
@@ -284,7 +297,7 @@ async def test_nothing_that_was_typed_is_kept(make: Make, store: Store) -> None:
 
 
 async def test_while_the_store_is_locked_guessing_ends_in_a_ban_all_the_same(
-    make: Make, path: Path, log: io.StringIO, clock: ManualClock
+    make: Make, path: Path, log: io.StringIO, clock: ManualClock, recorded: Audit
 ) -> None:
     limits = make()
     with locked(path):
@@ -295,7 +308,7 @@ async def test_while_the_store_is_locked_guessing_ends_in_a_ban_all_the_same(
         assert await refusal(limits, ANN) == (Reason.BANNED, 300.0)
         clock.advance(300)
         assert await is_checked(limits, ANN, "ann")
-    assert events(log, "banned") == ["banned"] * 2
+    assert banned(recorded) == [f"client:{ANN}", "user:ann"]
     assert events(log, "counting_in_memory") == ["counting_in_memory"] * 2  # of failures, and of bans
 
 
@@ -439,9 +452,9 @@ async def test_a_wrong_password_takes_the_place_of_a_guess_until_it_is_counted(
     assert isinstance(store, SqliteStore)
     counters = WaitingCounters(store._database)
     settings = parse({"limits": {"ban": {"failures": 1}}}).limits
-    limits = RequestLimits(settings, counters, clock, Metrics())
+    limits = RequestLimits(settings, counters, audit(), clock, Metrics())
     with closing(Passwords(CHEAP)) as passwords:
-        sign_in = SignIn(store.users, passwords, limits, Metrics())
+        sign_in = SignIn(store.users, passwords, limits, audit(), Metrics())
         first = asyncio.create_task(sign_in.verify("ann", "wrong", ANN))
         await counters.has_begun.wait()
         with pytest.raises(Throttled):
@@ -462,7 +475,7 @@ async def test_a_ban_that_was_lifted_is_none_at_once(make: Make, store: Store) -
 
 
 async def test_a_second_failure_at_once_neither_bans_again_nor_extends_the_ban(
-    make: Make, store: Store, clock: ManualClock, log: io.StringIO
+    make: Make, store: Store, clock: ManualClock, recorded: Audit
 ) -> None:
     limits = make(ban={"failures": 1})
     for _ in range(3):
@@ -471,4 +484,4 @@ async def test_a_second_failure_at_once_neither_bans_again_nor_extends_the_ban(
     assert await store.counters.find(f"{BANS}client:{ANN}", now=0) == Counter(
         f"{BANS}client:{ANN}", 3, clock.now() + 270
     )
-    assert events(log, "banned") == ["banned"]
+    assert banned(recorded) == [f"client:{ANN}"]

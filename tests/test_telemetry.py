@@ -11,7 +11,7 @@ import pytest
 import structlog
 from prometheus_client import generate_latest
 
-from sidecar.telemetry import CURRENT_REQUEST, Metrics, RequestId, configure_logging
+from sidecar.telemetry import CURRENT_REQUEST, CurrentRequest, Metrics, configure_logging
 
 HOSTILE = 'a\r\nfake="line"\x1b[31m\x00\u2028'
 
@@ -85,7 +85,7 @@ def test_i100_a_traceback_has_no_local_variables(stream: io.StringIO) -> None:
 def test_a_request_is_called_what_the_proxy_called_it_where_that_is_a_name(
     given: bytes | None, kept: bool
 ) -> None:
-    name = RequestId([(b"x-request-id", given)] if given is not None else [])
+    name = CurrentRequest({"headers": [(b"x-request-id", given)] if given is not None else []})
     assert {str(name) for _ in range(2)} == {str(name)}
     assert (given is not None and str(name) == given.decode()) is kept
     assert str(name).isprintable()
@@ -95,7 +95,7 @@ def test_a_request_is_called_what_the_proxy_called_it_where_that_is_a_name(
 def test_every_event_of_a_request_carries_its_name() -> None:
     stream = io.StringIO()
     configure_logging("info", "json", stream)
-    reset = CURRENT_REQUEST.set(RequestId([(b"x-request-id", b"abc")]))
+    reset = CURRENT_REQUEST.set(CurrentRequest({"headers": [(b"x-request-id", b"abc")]}))
     structlog.get_logger().info("one")
     structlog.get_logger().debug("below the level")
     CURRENT_REQUEST.reset(reset)

@@ -924,8 +924,21 @@ async def test_a_signed_request_is_accepted_at_a_path_with_two_slashes(ours: Bac
 
 async def test_a_signed_request_is_accepted_once(ours: Backend) -> None:
     assert is_active(await Signed().sent(ours))
+    ours.sidecar.recorded()
     assert refusal(await Signed().sent(ours)) == NOT_A_CALLER
+    (line,) = ours.sidecar.recorded()
+    assert (line["result"], line["key_id"]) == ("signature_replayed", ours.key_id)
     assert is_active(await Signed(nonce="another").sent(ours))
+
+
+async def test_the_audit_says_why_a_signature_was_refused(ours: Backend) -> None:
+    ours.sidecar.recorded()
+    await Signed().sent(Backend(ours.sidecar, ours.key_id, "another secret"))
+    ours.sidecar.clock.advance(301)
+    await Signed().sent(ours)
+    forged, late = ours.sidecar.recorded()
+    assert (forged["result"], "key_id" in forged) == ("wrong_signature", False)
+    assert (late["result"], late["key_id"], late["seconds"]) == ("signature_out_of_time", ours.key_id, 301)
 
 
 async def test_a_nonce_is_good_once_whatever_else_is_signed_with_it(ours: Backend) -> None:

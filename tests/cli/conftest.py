@@ -31,7 +31,8 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 def cli(tmp_path: Path) -> Cli:
     """Commands on an empty store."""
     config = tmp_path / "settings.toml"
-    config.write_text(f'[store]\nurl = "sqlite:///{tmp_path / "store.db"}"\n', encoding="utf-8")
+    tables = f'[store]\nurl = "sqlite:///{tmp_path / "store.db"}"\n[audit]\nfile = "{tmp_path / "audit"}"\n'
+    config.write_text(tables, encoding="utf-8")
     make_store(tmp_path / "store.db")
     return Cli(config)
 

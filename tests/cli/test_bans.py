@@ -20,7 +20,8 @@ def ban(cli: Cli, ann: int) -> None:
     """Bans Ann, a name that nobody has, and two clients."""
 
     async def fail(services: Services) -> None:
-        limits = RequestLimits(Limits(), services.store.counters, services.clock, services.metrics)
+        counters, clock = services.store.counters, services.clock
+        limits = RequestLimits(Limits(), counters, services.audit, clock, services.metrics)
         for _ in range(5):
             await limits.count_failure(ADDRESS, str(ann))
             await limits.count_failure(IPV6, "unknown:5")
