@@ -37,6 +37,14 @@ def read_settings(config: Path | None) -> Settings:
     return load(find_file(config))
 
 
+def read_settings_for_checks(config: Path | None) -> Settings:
+    """The same, where checks are made: a key with which nothing can be verified is a fault among them."""
+    from sidecar.elsewhere import unusable_keys
+    from sidecar.settings import find_file, load
+
+    return load(find_file(config), unusable_keys)
+
+
 def with_services(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
     """Makes a command of a coroutine that works on the store: adds --config, opens the services.
 
@@ -54,20 +62,21 @@ def with_services_on_new_store(
 
 
 def with_services_reading(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
-    """The same as `with_services` for what must not change anything: nothing can be written."""
-    return _command(job, _require_store, read_only=True)
+    """The same as `with_services` for what checks and must not change anything: nothing can be written."""
+    return _command(job, _require_store, read_settings_for_checks, read_only=True)
 
 
 def _command(
     job: Callable[Concatenate[Services, P], Awaitable[None]],
     require: Callable[[Settings], None],
+    read: Callable[[Path | None], Settings] = read_settings,
     *,
     read_only: bool = False,
 ) -> Callable[..., None]:
     @config_option
     @functools.wraps(job)
     def command(config: Path | None, *args: P.args, **kwargs: P.kwargs) -> None:
-        settings = read_settings(config)
+        settings = read(config)
         require(settings)
         asyncio.run(_run(settings, lambda services: job(services, *args, **kwargs), read_only=read_only))
 

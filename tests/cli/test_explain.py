@@ -589,6 +589,21 @@ def test_every_reason_has_a_meaning() -> None:
     assert set(MEANINGS) == set(Reason)
 
 
+def test_a_key_of_no_use_is_told_with_its_authenticator(scene: Scene) -> None:
+    with scene.cli.config.open("a", encoding="utf-8") as settings:
+        settings.write("""
+[authenticators.idp]
+type = "jwt"
+issuer = "https://idp.example.com"
+audience = ["us"]
+algorithms = ["RS256"]
+public_key_file = "/dev/null"
+""")
+    args = ("explain", "--gateway", "nginx", "--url", "https://x/")
+
+    assert "authenticators.idp.public_key_file" in scene.cli.refused(*args)
+
+
 # --- a store that is only read -------------------------------------------------------------------
 
 
