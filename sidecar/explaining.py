@@ -228,11 +228,11 @@ def _masked(name: bytes, value: bytes, assertion: bytes) -> bytes:
 
 def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
     original, decision = notes.original, notes.decisions[-1]
-    rule = _selecting(pipeline, original) if original else None
+    rule, passed_over = _selecting(pipeline, original) if original else (None, ())
     verified = next((each.said for each in notes.answers if isinstance(each.said, Verified)), None)
     return Explanation(
         original=original,
-        passed_over=tuple(_passed_over(pipeline, original)) if original else (),
+        passed_over=passed_over,
         rule=rule,
         reads=tuple(_reads(rule, pipeline.cookie.name)) if rule else (),
         answers=tuple(notes.answers),
@@ -243,18 +243,15 @@ def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
     )
 
 
-def _selecting(pipeline: Pipeline, request: OriginalRequest) -> Rule | None:
-    path = request.path.text
-    return next((rule for rule in pipeline.policy.rules if rule.misfit(request, path) is None), None)
-
-
-def _passed_over(pipeline: Pipeline, request: OriginalRequest) -> Iterator[PassedOver]:
-    """The rules before the one that selects it, or all."""
+def _selecting(pipeline: Pipeline, request: OriginalRequest) -> tuple[Rule | None, tuple[PassedOver, ...]]:
+    """The rule that selects it, and those before that one, or all."""
+    passed_over: list[PassedOver] = []
     for rule in pipeline.policy.rules:
         selector = rule.misfit(request, request.path.text)
         if selector is None:
-            return
-        yield PassedOver(rule, selector, *_compared(rule, selector, request))
+            return rule, tuple(passed_over)
+        passed_over.append(PassedOver(rule, selector, *_compared(rule, selector, request)))
+    return None, tuple(passed_over)
 
 
 def _compared(rule: Rule, selector: Selector, request: OriginalRequest) -> tuple[tuple[str, ...], str]:
