@@ -24,6 +24,7 @@ from sidecar.model import (
     HeaderLines,
     Identity,
     IPAddress,
+    Malformed,
     OriginalRequest,
     Question,
     Rejected,
@@ -173,9 +174,9 @@ class _NotingAuthenticator:
         try:
             said = await self._authenticator.authenticate(credential, client)
         except SidecarError as error:
-            self._note(credential, error, "; ".join([str(error), *self._heard("error")]))
+            self._note(credential, error, [str(error), *self._heard("error")])
             raise
-        self._note(credential, said, "; ".join(self._heard("why")))
+        self._note(credential, said, self._heard("why"))
         return said
 
     def _heard(self, what: str) -> list[str]:
@@ -183,9 +184,11 @@ class _NotingAuthenticator:
         return [str(event[what]) for event in events if what in event]
 
     def _note(
-        self, credential: Credential, said: Verified | Rejected | SidecarError | None, why: str
+        self, credential: Credential, said: Verified | Rejected | SidecarError | None, heard: list[str]
     ) -> None:
-        self._notes.answers.append(Answered(self.name, credential, said, why))
+        """Each once, although an outage is raised and logged, and without the name that stands before it."""
+        why = dict.fromkeys(each.removeprefix(f"{self.name}: ") for each in heard)
+        self._notes.answers.append(Answered(self.name, credential, said, "; ".join(why)))
 
 
 def _noting(authentication: Authentication, notes: _Notes, events: Events) -> Authentication:
@@ -228,7 +231,9 @@ def _masked(name: bytes, value: bytes, assertion: bytes) -> bytes:
 
 def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
     original, decision = notes.original, notes.decisions[-1]
-    rule, passed_over = _selecting(pipeline, original) if original else (None, ())
+    rule, passed_over = (
+        _selecting(pipeline, original) if original and not isinstance(decision, Malformed) else (None, ())
+    )
     verified = next((each.said for each in notes.answers if isinstance(each.said, Verified)), None)
     return Explanation(
         original=original,
