@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from sidecar.cli.explain import explain
 from sidecar.gateways import GATEWAYS
 from sidecar.model import Asked, Reason
 from sidecar.reasons import MEANINGS
-from tests.cli.commands import Cli
+from tests.cli.commands import PASSWORD, Cli
 from tests.clocks import ManualClock
 from tests.hostile import refused_port
 from tests.running import BROWSER, Answer, Line, broken, metadata, running_on
@@ -154,16 +154,34 @@ class Scene:
         return content + sorted(each.name for each in path.parent.iterdir())
 
 
+@pytest.fixture(scope="module")
+def furnished() -> list[tuple[Scene, bytes]]:
+    """The first scene, and its store: making it costs more than most tests do."""
+    return []
+
+
 @pytest.fixture
-def scene(cli: Cli, ann: int) -> Scene:
+def scene(cli: Cli, furnished: list[tuple[Scene, bytes]]) -> Scene:
     """Somebody whose session and key were last used two minutes ago."""
     with cli.config.open("a", encoding="utf-8") as settings:
         settings.write(RULES)
-    cli.ok("users", "passwd", "ann", "--password-stdin", stdin="correct horse battery staple")
+    path = cli.config.parent / "store.db"
+    if not furnished:
+        made = furnish(cli, path)
+        furnished.append((made, path.read_bytes()))
+    first, content = furnished[0]
+    path.write_bytes(content)
+    return replace(first, cli=cli)
+
+
+def furnish(cli: Cli, path: Path) -> Scene:
+    """Makes ann, and what she signs in with."""
+    cli.ok("users", "add", "ann", "--email", "ann@example.com", "--role", "dev")
+    cli.ok("users", "passwd", "ann", "--password-stdin", stdin=PASSWORD)
     begun = cli.json("sessions", "create", "--user", "ann")
     key = cli.json("api-keys", "create", "--user", "ann", "--name", "ci", "--scope", "write")["key"]
     cli.ok("apps", "add", "shop")
-    with closing(sqlite3.connect(cli.config.parent / "store.db")) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE sessions SET last_used_at = last_used_at - 120")
         connection.commit()
     return Scene(cli, begun["cookie"], begun["token"], key)
