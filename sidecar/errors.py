@@ -95,11 +95,15 @@ class BodyTooLarge(BodyRefused):
 
 
 class RequestRefused(SidecarError):
-    """The check cannot be read one way only: the proxied request stays unknown and is refused."""
+    """The check cannot be read one way only: the proxied request stays unknown and is refused.
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.value)
+    `why` is for the operator alone: what is wrong, with nothing of a credential or a query in it.
+    """
+
+    def __init__(self, reason: Reason, why: str = "") -> None:
+        super().__init__(why or reason.value)
         self.reason = reason
+        self.why = why
 
 
 class CredentialRefused(RequestRefused):

@@ -24,6 +24,7 @@ from sidecar.model import (
     HeaderLines,
     Identity,
     IPAddress,
+    Malformed,
     OriginalRequest,
     Question,
     Rejected,
@@ -173,9 +174,9 @@ class _NotingAuthenticator:
         try:
             said = await self._authenticator.authenticate(credential, client)
         except SidecarError as error:
-            self._note(credential, error, "; ".join([str(error), *self._heard("error")]))
+            self._note(credential, error, [str(error), *self._heard("error")])
             raise
-        self._note(credential, said, "; ".join(self._heard("why")))
+        self._note(credential, said, self._heard("why"))
         return said
 
     def _heard(self, what: str) -> list[str]:
@@ -183,9 +184,11 @@ class _NotingAuthenticator:
         return [str(event[what]) for event in events if what in event]
 
     def _note(
-        self, credential: Credential, said: Verified | Rejected | SidecarError | None, why: str
+        self, credential: Credential, said: Verified | Rejected | SidecarError | None, heard: list[str]
     ) -> None:
-        self._notes.answers.append(Answered(self.name, credential, said, why))
+        """Each once, although an outage is raised and logged, and without the name that stands before it."""
+        why = dict.fromkeys(each.removeprefix(f"{self.name}: ") for each in heard)
+        self._notes.answers.append(Answered(self.name, credential, said, "; ".join(why)))
 
 
 def _noting(authentication: Authentication, notes: _Notes, events: Events) -> Authentication:
@@ -228,11 +231,13 @@ def _masked(name: bytes, value: bytes, assertion: bytes) -> bytes:
 
 def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
     original, decision = notes.original, notes.decisions[-1]
-    rule = _selecting(pipeline, original) if original else None
+    rule, passed_over = (
+        _selecting(pipeline, original) if original and not isinstance(decision, Malformed) else (None, ())
+    )
     verified = next((each.said for each in notes.answers if isinstance(each.said, Verified)), None)
     return Explanation(
         original=original,
-        passed_over=tuple(_passed_over(pipeline, original)) if original else (),
+        passed_over=passed_over,
         rule=rule,
         reads=tuple(_reads(rule, pipeline.cookie.name)) if rule else (),
         answers=tuple(notes.answers),
@@ -243,18 +248,15 @@ def _explanation(pipeline: Pipeline, notes: _Notes) -> Explanation:
     )
 
 
-def _selecting(pipeline: Pipeline, request: OriginalRequest) -> Rule | None:
-    path = request.path.text
-    return next((rule for rule in pipeline.policy.rules if rule.misfit(request, path) is None), None)
-
-
-def _passed_over(pipeline: Pipeline, request: OriginalRequest) -> Iterator[PassedOver]:
-    """The rules before the one that selects it, or all."""
+def _selecting(pipeline: Pipeline, request: OriginalRequest) -> tuple[Rule | None, tuple[PassedOver, ...]]:
+    """The rule that selects it, and those before that one, or all."""
+    passed_over: list[PassedOver] = []
     for rule in pipeline.policy.rules:
         selector = rule.misfit(request, request.path.text)
         if selector is None:
-            return
-        yield PassedOver(rule, selector, *_compared(rule, selector, request))
+            return rule, tuple(passed_over)
+        passed_over.append(PassedOver(rule, selector, *_compared(rule, selector, request)))
+    return None, tuple(passed_over)
 
 
 def _compared(rule: Rule, selector: Selector, request: OriginalRequest) -> tuple[tuple[str, ...], str]:

@@ -27,8 +27,10 @@ def read_host(authority: bytes, scheme: str) -> Host:
     """
     try:
         name, port = _split(authority.decode("ascii"))
-    except (UnicodeDecodeError, InvalidValue):
-        raise RequestRefused(Reason.BAD_HOST) from None
+    except UnicodeDecodeError:
+        raise RequestRefused(Reason.BAD_HOST, "other characters than ASCII are in it") from None
+    except InvalidValue as error:
+        raise RequestRefused(Reason.BAD_HOST, str(error)) from None
     return Host(name, port or DEFAULT_PORTS[scheme])
 
 
@@ -58,9 +60,14 @@ def authority_of(host: Host, scheme: str) -> str:
 
 
 def _split(authority: str) -> tuple[str, int | None]:
+    """Raises InvalidValue, which quotes nothing: before an @ there may be a password."""
+    if not authority:
+        raise InvalidValue("it is empty")
+    if "@" in authority:
+        raise InvalidValue("there is an @ in it: it may have no user and no password")
     matched = _AUTHORITY.fullmatch(authority.lower())
     if matched is None:
-        raise InvalidValue(f"{authority!r} is not a host")
+        raise InvalidValue("it is neither a name nor an address, with or without a port")
     return _normal_name(matched["name"]), _port(matched["port"])
 
 
@@ -69,7 +76,7 @@ def _normal_name(name: str) -> str:
         return _normal_ipv6(name)
     name = name.removesuffix(".")
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
-        raise InvalidValue(f"{name!r} is not a host name")
+        raise InvalidValue("its name is too long, or has an empty part or a character that none may have")
     return name
 
 
@@ -77,14 +84,14 @@ def _normal_ipv6(name: str) -> str:
     try:
         return f"[{IPv6Address(name[1:-1]).compressed}]"
     except ValueError:
-        raise InvalidValue(f"{name!r} is not an IPv6 address") from None
+        raise InvalidValue("what is in brackets is not an IPv6 address") from None
 
 
 def _port(digits: str | None) -> int | None:
     if digits is None:
         return None
     if not 0 < int(digits) <= _HIGHEST_PORT:
-        raise InvalidValue(f"{digits} is not a port")
+        raise InvalidValue(f"its port is not one of 1 to {_HIGHEST_PORT}")
     return int(digits)
 
 

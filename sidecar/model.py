@@ -121,14 +121,14 @@ class Headers:
         if name not in self._by_name:
             return None
         if len(self._by_name) != len(self.lines) and len(self.all(name)) > 1:
-            raise RequestRefused(Reason.REPEATED_METADATA)
+            raise RequestRefused(Reason.REPEATED_METADATA, f"{name.decode('ascii')} is there twice")
         return self._by_name[name]
 
     def only(self, name: bytes) -> bytes:
         """The value of a header that must be there once, with a value; else RequestRefused."""
         value = self.optional(name)
         if not value:
-            raise RequestRefused(Reason.MISSING_METADATA)
+            raise RequestRefused(Reason.MISSING_METADATA, f"{name.decode('ascii')} is missing, or empty")
         return value
 
 
@@ -371,9 +371,10 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The question can be read in no way, or in more than one."""
+    """The question can be read in no way, or in more than one. `why` is for the operator alone."""
 
     reason: Reason
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

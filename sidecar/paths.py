@@ -36,22 +36,29 @@ def read_path(raw: bytes) -> RequestPath:
     if raw and _PLAIN.fullmatch(raw):
         return RequestPath(raw.decode("ascii"))
     if not raw.startswith(b"/"):
-        raise RequestRefused(Reason.BAD_URL)
-    if _REFUSED.search(raw):
-        raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        raise RequestRefused(Reason.BAD_URL, "the path does not begin with /")
+    if found := _REFUSED.search(raw):
+        raise RequestRefused(Reason.AMBIGUOUS_PATH, _refused(found[0]))
     pieces = [_decode(piece) for piece in _ENCODED_SLASH.split(raw)]
     if len(pieces) == 1:
         return RequestPath(_resolve(pieces[0]))
     return RequestPath(_resolve("%2F".join(pieces)), split=_resolve("/".join(pieces)))
 
 
+def _refused(found: bytes) -> str:
+    if found == b"%":
+        return "a % has no two hexadecimal digits behind it"
+    text = found.decode("latin-1")
+    return f"{text if text.isascii() and text.isprintable() and text != ' ' else ascii(text)} is in the path"
+
+
 def _decode(raw: bytes) -> str:
     try:
         text = unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
-        raise RequestRefused(Reason.AMBIGUOUS_PATH) from None
+        raise RequestRefused(Reason.AMBIGUOUS_PATH, "what is escaped in it is no UTF-8") from None
     if _DECODABLE_AGAIN.search(text):
-        raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        raise RequestRefused(Reason.AMBIGUOUS_PATH, "it is escaped twice")
     return text
 
 
@@ -59,7 +66,7 @@ def _resolve(path: str) -> str:
     """Merges `//` and resolves dot segments, where the order of the two makes no difference."""
     merged_first = _without_dot_segments(_merged(path))
     if merged_first != _merged(_without_dot_segments(path)):
-        raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        raise RequestRefused(Reason.AMBIGUOUS_PATH, "what .. leaves depends on whether // is merged first")
     return merged_first
 
 
@@ -74,7 +81,7 @@ def _without_dot_segments(path: str) -> str:
     for segment in segments:
         if segment == "..":
             if not kept:
-                raise RequestRefused(Reason.AMBIGUOUS_PATH)
+                raise RequestRefused(Reason.AMBIGUOUS_PATH, ".. leads above the root")
             kept.pop()
         elif segment != ".":
             kept.append(segment)

@@ -84,7 +84,7 @@ class Pipeline:
             original = gateway.parse(request, self.client_ip_hops)
             rule = self.policy.select(original)
         except RequestRefused as refused:
-            return Malformed(refused.reason)
+            return Malformed(refused.reason, refused.why)
         if rule is None:
             return Deny(Reason.NO_RULE)
         if rule.access == "deny":

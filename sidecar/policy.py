@@ -107,13 +107,20 @@ class Policy:
         rule = self._first(request, request.path.text)
         if request.path.split is None:
             return rule
-        if (
-            rule is None
-            or not rule.allow_encoded_slash
-            or rule is not self._first(request, request.path.split)
-        ):
-            raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        if why := self._two_readings(rule, self._first(request, request.path.split)):
+            raise RequestRefused(Reason.AMBIGUOUS_PATH, f"%2F is in the path, and {why}")
         return rule
+
+    @staticmethod
+    def _two_readings(rule: Rule | None, split: Rule | None) -> str:
+        """Why an encoded slash is not let pass; empty where it is."""
+        if rule is None:
+            return "no rule selects it"
+        if not rule.allow_encoded_slash:
+            return f"allow_encoded_slash of {rule.name} is off"
+        if rule is not split:
+            return f"{rule.name} does not select it where that separates segments"
+        return ""
 
     def _first(self, request: OriginalRequest, path: str) -> Rule | None:
         for rule in self.rules:

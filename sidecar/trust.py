@@ -40,11 +40,11 @@ def read_address(text: bytes) -> IPAddress:
     try:
         address = ip_address(text.decode("ascii"))
     except ValueError:
-        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS) from None
+        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS, "there is no address in its place") from None
     if not isinstance(address, IPv6Address):
         return address
     if address.scope_id is not None:
-        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS)
+        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS, "the address has a zone")
     return address.ipv4_mapped or address
 
 
@@ -59,7 +59,8 @@ def client_address(headers: Headers, peer: str, hops: int) -> IPAddress:
         return peer_address(peer)
     entries = b",".join(lines).split(b",")
     if len(entries) < hops:
-        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS)
+        why = f"X-Forwarded-For has {len(entries)} of them, and client_ip_hops is {hops}"
+        raise RequestRefused(Reason.BAD_CLIENT_ADDRESS, why)
     return read_address(entries[-hops].strip(b" \t"))
 
 
@@ -71,7 +72,7 @@ def address_of(headers: Headers, peer: str, trusted: TrustedProxies, hops: int) 
 def peer_address(peer: str) -> IPAddress:
     """The peer's own address. Raises RequestRefused over a unix socket, where there is none."""
     if peer == UNIX_PEER:
-        raise RequestRefused(Reason.MISSING_METADATA)
+        raise RequestRefused(Reason.MISSING_METADATA, "X-Forwarded-For is missing")
     return read_address(peer.encode())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -476,3 +478,14 @@ async def test_decisions_are_counted_by_what_an_operator_asks(sidecar: Running) 
     ]:
         assert line in text
     assert "a-path-that-a-client-chose" not in text
+
+
+async def test_the_log_says_what_is_wrong_with_a_request_and_not_its_query(
+    start: Start, log: io.StringIO
+) -> None:
+    async with start({}) as sidecar:
+        await sidecar.check("nginx", [], uri=b"/a;b?secret")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    told = [(line["reason"], line["why"]) for line in lines if line["event"] == "check"]
+    assert told == [("ambiguous_path", "; is in the path")]
+    assert "secret" not in log.getvalue()

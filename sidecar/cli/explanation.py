@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sidecar.cli.output import Record
 
 if TYPE_CHECKING:
+    from sidecar.errors import SidecarError
     from sidecar.explaining import Answered, Demand, Explanation, PassedOver, Sent
     from sidecar.model import CheckResponse, Decision, OriginalRequest, Rejected, Verified
     from sidecar.reasons import Step
@@ -40,6 +41,7 @@ def record_of(gateway: str, sent: Sent, explained: Explanation) -> Record:
         "reason": decision.reason,
         "step": meaning.step,
         "meaning": meaning.sentence,
+        "why": _why(decision),
         "use_is_due": explained.use_is_due,
         "response": _response(explained.response),
     }
@@ -98,6 +100,13 @@ def _said(
             return "outage", None, None, None
 
 
+def _why(decision: Decision) -> str:
+    """What is wrong in particular, where that can be said."""
+    from sidecar.model import Malformed, Unavailable
+
+    return decision.why if isinstance(decision, Malformed | Unavailable) else ""
+
+
 def _kind(decision: Decision) -> str:
     return type(decision).__name__.lower()
 
@@ -115,7 +124,7 @@ _VERDICTS = {
 
 
 def lines_of(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
-    """The same, for eyes: `>` marks the step that decides."""
+    """The same, for eyes: `>` marks the line that decides."""
     return map(_visible, _lines(gateway, sent, explained))
 
 
@@ -129,8 +138,9 @@ def _lines(gateway: str, sent: Sent, explained: Explanation) -> Iterator[str]:
     for step, texts in _steps(gateway, sent, explained).items():
         decides = step is meaning.step
         told = texts or (["it went no further"] if decides else [])
+        deciding = _deciding(step, explained) % len(told) if decides else None
         for number, text in enumerate(told):
-            mark = ">" if decides and number == 0 else " "
+            mark = ">" if number == deciding else " "
             yield f"{mark} {'' if number else step:{_WIDTH}}{text}"
     if explained.use_is_due:
         yield "  A live check also notes this use, which is not done here."
@@ -148,16 +158,53 @@ def _steps(gateway: str, sent: Sent, explained: Explanation) -> dict[Step, list[
 
     return {
         Step.PEER: [f"{sent.peer} asks /check/{gateway}"],
-        Step.REQUEST: list(_request_texts(sent, explained.original)),
+        Step.REQUEST: list(_request_texts(sent, explained)),
         Step.RULE: list(_rule_texts(explained)),
         Step.CREDENTIAL: list(_credential_texts(explained)),
-        Step.IDENTITY: [_answered_text(each) for each in explained.answers],
+        Step.IDENTITY: list(_identity_texts(explained)),
         Step.DEMANDS: list(_demand_texts(explained)),
         Step.ANSWER: [],
     }
 
 
-def _request_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str]:
+def _deciding(step: Step, explained: Explanation) -> int:
+    """Which line of the step that decides does so; as a rule the last one."""
+    from sidecar.reasons import Step
+
+    reason = explained.decision.reason
+    each_reason: list[str] = []
+    if step is Step.IDENTITY:
+        each_reason = _reasons(explained)
+    elif step is Step.DEMANDS:
+        each_reason = [f"missing_{demand.kind.removesuffix('s')}" for demand in explained.demands]
+    return each_reason.index(reason) if reason in each_reason else -1
+
+
+def _reasons(explained: Explanation) -> list[str]:
+    return [_reason(each.said) for each in explained.answers]
+
+
+def _reason(said: Verified | Rejected | SidecarError | None) -> str:
+    """The reason of the check, where this answer decides it; empty where it cannot refuse anybody."""
+    from sidecar.errors import Overloaded, StoreUnavailable, Throttled, UpstreamThrottled, UpstreamUnavailable
+    from sidecar.model import Rejected, reason_of
+
+    match said:
+        case Rejected(reason=reason):
+            return reason
+        case Throttled() | UpstreamThrottled() | StoreUnavailable() | UpstreamUnavailable() | Overloaded():
+            return reason_of(said)
+        case _:
+            return ""
+
+
+def _request_texts(sent: Sent, explained: Explanation) -> Iterator[str]:
+    yield from _read_texts(sent, explained.original)
+    if _kind(explained.decision) == "malformed":
+        yield f"cannot be read: {_why(explained.decision)}"
+
+
+def _read_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str]:
     from sidecar.settings.types import mask_password
 
     if original is None:
@@ -172,7 +219,7 @@ def _request_texts(sent: Sent, original: OriginalRequest | None) -> Iterator[str
 
 def _rule_texts(explained: Explanation) -> Iterator[str]:
     yield from (_passed_over_text(each) for each in explained.passed_over)
-    if explained.original and not explained.rule:
+    if explained.decision.reason == "no_rule":
         yield "no rule selects it"
     if explained.rule:
         yield f"{explained.rule.name} selects it: {explained.rule.access}"
@@ -192,6 +239,15 @@ def _credential_texts(explained: Explanation) -> Iterator[str]:
         yield f"the rule reads {', '.join(explained.reads)}"
 
 
+def _identity_texts(explained: Explanation) -> Iterator[str]:
+    yield from (_answered_text(each) for each in explained.answers)
+    decision = explained.decision
+    if decision.reason == "unknown_credential":
+        yield "nobody knows it"
+    elif _kind(decision) == "unavailable" and decision.reason not in _reasons(explained) and _why(decision):
+        yield _why(decision)
+
+
 def _answered_text(answered: Answered) -> str:
     answer, reason, subject, name = _said(answered.said)
     details = ", ".join(detail for detail in (reason, subject, name, answered.why) if detail)
@@ -208,6 +264,8 @@ def _demand_texts(explained: Explanation) -> Iterator[str]:
         yield f"the app {rule.app} must not be disabled"
     if not explained.demands and not rule.app:
         yield "none"
+    if explained.decision.reason == "identity_too_large":
+        yield "the identity headers have to be short enough"
 
 
 def _demand_text(demand: Demand) -> str:

@@ -44,6 +44,14 @@ def read_settings(config: Path | None) -> Settings:
     return load(find_file(config))
 
 
+def read_settings_for_checks(config: Path | None) -> Settings:
+    """The same, where checks are made: a key with which nothing can be verified is a fault among them."""
+    from sidecar.elsewhere import unusable_keys
+    from sidecar.settings import find_file, load
+
+    return load(find_file(config), unusable_keys)
+
+
 def with_services(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
     """Makes a command of a coroutine that reads the store: adds --config, opens the services.
 
@@ -67,8 +75,8 @@ def administering_new_store(job: Callable[Concatenate[Services, P], Awaitable[No
 
 
 def with_services_reading(job: Callable[Concatenate[Services, P], Awaitable[None]]) -> Callable[..., None]:
-    """The same as `with_services` for what must not change anything: nothing can be written."""
-    return _command(job, _require_store, read_only=True)
+    """The same as `with_services` for what checks and must not change anything: nothing can be written."""
+    return _command(job, _require_store, read_settings_for_checks, read_only=True)
 
 
 async def _recorded(services: Services, job: Job) -> None:
@@ -126,6 +134,7 @@ def _written(parameter: click.Parameter, value: object) -> str:
 def _command(
     job: Callable[Concatenate[Services, P], Awaitable[None]],
     require: Callable[[Settings], None],
+    read: Callable[[Path | None], Settings] = read_settings,
     *,
     read_only: bool = False,
     is_recorded: bool = False,
@@ -136,7 +145,7 @@ def _command(
         def run(services: Services) -> Awaitable[None]:
             return job(services, *args, **kwargs)
 
-        settings = read_settings(config)
+        settings = read(config)
         require(settings)
         recorded = functools.partial(_recorded, job=run)
         asyncio.run(_run(settings, recorded if is_recorded else run, read_only=read_only))

@@ -38,7 +38,7 @@ class Envoy:
         """See Gateway.parse."""
         only = request.headers.only
         if not request.target.startswith(_PREFIX):  # the same with an escape in it is another address
-            raise RequestRefused(Reason.BAD_URL)
+            raise RequestRefused(Reason.BAD_URL, f"the target does not begin with {_PREFIX.decode()}")
         return read_original(
             request,
             client_ip_hops,

@@ -33,7 +33,7 @@ class Nginx:
         url = _URL.fullmatch(request.headers.only(b"x-original-url"))
         method = request.headers.only(b"x-original-method")
         if url is None:
-            raise RequestRefused(Reason.BAD_URL)
+            raise RequestRefused(Reason.BAD_URL, "X-Original-URL is no whole address")
         return read_original(
             request,
             client_ip_hops,

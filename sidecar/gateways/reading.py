@@ -41,12 +41,12 @@ def read_original(
     """The proxied request from its raw parts. Raises RequestRefused."""
     read_method = method.decode("latin-1")
     if read_method == "CONNECT" or not METHOD.fullmatch(read_method):
-        raise RequestRefused(Reason.BAD_METHOD)
+        raise RequestRefused(Reason.BAD_METHOD, "it is CONNECT, or not one word in capitals")
     read_scheme = _SCHEMES.get(scheme)
     if read_scheme is None:
-        raise RequestRefused(Reason.BAD_SCHEME)
+        raise RequestRefused(Reason.BAD_SCHEME, "it is not one of http, https, ws and wss")
     if b"#" in target:
-        raise RequestRefused(Reason.AMBIGUOUS_PATH)
+        raise RequestRefused(Reason.AMBIGUOUS_PATH, "# is in it")
     return OriginalRequest(
         method=read_method,
         scheme=read_scheme,

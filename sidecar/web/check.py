@@ -24,6 +24,8 @@ from sidecar.web.entrance import Scope, Send, peer_of
 
 log = structlog.get_logger(__name__)
 
+_IN_OUR_WORDS = (Malformed, Unavailable)
+
 
 class CheckEndpoint:
     """One gateway's endpoint. It never answers 500: what goes wrong in here is an outage."""
@@ -57,7 +59,7 @@ class CheckEndpoint:
             self._log.exception("check_failed")
             decision = Unavailable(Reason.INTERNAL_ERROR)
             response = self._gateway.render(decision)
-        if isinstance(decision, Unavailable):
+        if isinstance(decision, _IN_OUR_WORDS):
             self._log.debug("check", reason=f"{decision.reason}", why=decision.why)
         else:
             self._log.debug("check", reason=f"{decision.reason}")

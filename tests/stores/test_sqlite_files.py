@@ -621,6 +621,48 @@ async def test_a_store_that_is_only_to_be_read_is_not_written(path: Path, store:
     assert await store.sessions.find("s") == SESSION
 
 
+CRASH = """
+import asyncio, os, sys
+from sidecar.records import NewUser
+from sidecar.stores import open_store
+
+async def main():
+    store = open_store(f"sqlite:///{sys.argv[1]}")
+    await store.users.add(NewUser("ann"), now=1, by="cli")
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_reading_alone_leaves_the_journal_of_a_crashed_server_as_it_is(path: Path) -> None:
+    asyncio.run(opened(path).close())
+    in_another_process(CRASH, path)
+    journal = path.with_name(path.name + "-wal")
+    before = names(path.parent), path.read_bytes(), journal.read_bytes()
+    asyncio.run(open_store(f"sqlite:///{path}", read_only=True).close())
+
+    assert before[2]
+    assert (names(path.parent), path.read_bytes(), journal.read_bytes()) == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT username FROM users").fetchall() == [("ann",)]
+
+
+async def test_reading_alone_leaves_no_journal_behind(path: Path) -> None:
+    await opened(path).close()
+    await open_store(f"sqlite:///{path}", read_only=True).close()
+
+    assert names(path.parent) == [path.name]
+
+
+async def test_who_may_not_write_beside_the_file_is_told_whom_to_run_as(open_directory: Path) -> None:
+    path = open_directory / "store.db"
+    await opened(path).close()
+    told = pytest.raises(StoreUnusable, match="run this as the user that the sidecar runs as")
+    with permitted(open_directory, 0o555), permitted(path, 0o444), unprivileged(), told:
+        open_store(f"sqlite:///{path}", read_only=True)
+
+
 def test_a_store_that_is_only_to_be_read_is_not_made(path: Path) -> None:
     with pytest.raises(StoreUnusable):
         open_store(f"sqlite:///{path}", read_only=True)

@@ -55,9 +55,11 @@ class Database:
         writer: sqlite3.Connection,
         reader: sqlite3.Connection,
         *,
+        read_only: bool,
         busy_timeout: float,
         observe: Observe,
     ) -> None:
+        self._read_only = read_only
         self._file = file
         self._writer = writer
         self._reader = reader
@@ -188,10 +190,11 @@ class Database:
     def _disconnect(self) -> None:
         """The last connection to close writes the journal into the file: that must be the file's own.
 
-        The reader's connection cannot write, so that closing it last leaves both as they are.
+        The reader's connection cannot write, so that closing it last leaves both as they are: also the
+        journal of a server that crashed, where nothing is to be written. An empty one is removed.
         """
         first, last = self._reader, self._writer
-        if self._file.fault():
+        if self._file.fault() or (self._read_only and self._file.has_journal()):
             first, last = last, first
         first.close()
         last.close()
@@ -208,15 +211,15 @@ def open_database(path: Path, *, read_only: bool, busy_timeout: float, observe: 
         opened.callback(file.close)
         try:
             writer = writing(opened, path, patience=busy_timeout)
-            if read_only:
-                _forbid_writing(writer)
-            else:
+            if not read_only:
                 _prepare(writer, path)
             reader = reading(opened, path)
+            if read_only:
+                _forbid_writing(writer, reader)
         except sqlite3.Error as error:
             raise opening_failed(error, path) from error
         opened.pop_all()
-        return Database(file, writer, reader, busy_timeout=busy_timeout, observe=observe)
+        return Database(file, writer, reader, read_only=read_only, busy_timeout=busy_timeout, observe=observe)
 
 
 def _prepare(writer: sqlite3.Connection, path: Path) -> None:
@@ -230,10 +233,12 @@ def _prepare(writer: sqlite3.Connection, path: Path) -> None:
     writer.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
 
 
-def _forbid_writing(writer: sqlite3.Connection) -> None:
-    """Not `mode=ro`: the last such connection to close would leave its journal's files behind."""
-    require_current(writer)
+def _forbid_writing(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    """Not `mode=ro` for both: the last of them to close would leave an empty journal's files behind."""
     writer.execute("PRAGMA query_only = ON")
+    require_current(writer)
+    # Only what has read holds the journal open, and so keeps another that closes from writing it back.
+    require_current(reader)
 
 
 class _Operation:

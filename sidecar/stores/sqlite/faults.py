@@ -6,11 +6,12 @@ import sqlite3
 from pathlib import Path
 
 from sidecar.errors import Conflict, InvalidValue, NotFound, SidecarError, StoreUnavailable, StoreUnusable
+from sidecar.stores.sqlite.file import RUN_AS
 
 UNSTORABLE = (OverflowError, UnicodeEncodeError)
 """What binding raises for a value that no column can hold: an integer over 64 bits, a lone surrogate."""
 
-_PERMISSIONS = "this user must be able to write the file and its directory"
+_PERMISSIONS = f"this user must be able to write the file and its directory: {RUN_AS}"
 _DAMAGED = "the file is damaged: stop the sidecar and restore a backup"
 
 _UNAVAILABLE = {

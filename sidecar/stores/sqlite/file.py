@@ -19,6 +19,10 @@ _MAGIC = slice(0, 16), b"SQLite format 3\x00"
 _APPLICATION = slice(68, 72), APPLICATION_ID.to_bytes(4, "big")
 
 
+RUN_AS = "run this as the user that the sidecar runs as"
+"""What helps where permissions are missing."""
+
+
 class StoreFile:
     """A database file, created where there is none and it may be, and held open by one descriptor.
 
@@ -57,6 +61,13 @@ class StoreFile:
         if identity != self._descriptor.identity:
             return "another file is in its place"
         return _foreign(header)
+
+    def has_journal(self) -> bool:
+        """Whether there is a journal with something in it."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size > 0
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Lets go of the file. Every SQLite connection to it must be closed before."""
@@ -100,7 +111,7 @@ def _opening_failed(path: Path, error: OSError) -> str:
     if isinstance(error, IsADirectoryError):
         return f"{path} is a directory: name a file in [store] url"
     if isinstance(error, PermissionError):
-        return f"{path} cannot be opened: this user may not read it or write in {path.parent}"
+        return f"{path} cannot be opened: this user may not read it or write in {path.parent}: {RUN_AS}"
     return f"{path} cannot be opened: {error.strerror}"
 
 
