@@ -15,12 +15,12 @@ import pytest
 
 from sidecar import counting
 from sidecar.counting import SharedWindows, Windows
-from sidecar.errors import StoreUnavailable, Throttled
+from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import BANS, RequestLimits
-from sidecar.model import Reason, Rejected
+from sidecar.model import IPAddress, Reason, Rejected
 from sidecar.passwords import Passwords
 from sidecar.ports import Store
-from sidecar.records import Counter
+from sidecar.records import Counter, NewUser
 from sidecar.settings import parse
 from sidecar.sign_in import SignIn
 from sidecar.stores import open_store
@@ -28,8 +28,9 @@ from sidecar.stores.sqlite import SqliteStore
 from sidecar.stores.sqlite.counters import SqliteCounters
 from sidecar.stores.sqlite.database import Database
 from sidecar.telemetry import Metrics
+from tests.checks.products import PASSWORD
 from tests.clocks import ManualClock
-from tests.running import CHEAP, locked
+from tests.running import CHEAP, WaitingHasher, locked
 
 ANN = ip_address("192.0.2.1")
 BOB = ip_address("192.0.2.2")
@@ -73,21 +74,22 @@ def make(store: Store, clock: ManualClock) -> Make:
     return made
 
 
-async def refusal(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> tuple[Reason, float]:
+async def refusal(
+    limits: RequestLimits, client: IPAddress = ELSEWHERE, user: str = ""
+) -> tuple[Reason, float]:
     """Why a password of this user, or from this client, is not even checked, and for how long."""
     with pytest.raises(Throttled) as caught:
-        async with limits.checking(client, user):  # type: ignore[arg-type]  # an address, whichever it is
-            pass
+        await limits.refuse_banned(client, user)
     return caught.value.reason, caught.value.retry_after
 
 
-async def is_checked(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> bool:
+async def is_checked(limits: RequestLimits, client: IPAddress = ELSEWHERE, user: str = "") -> bool:
     """Whether a password is."""
     try:
-        async with limits.checking(client, user):  # type: ignore[arg-type]  # as above
-            return True
+        await limits.refuse_banned(client, user)
     except Throttled:
         return False
+    return True
 
 
 async def attempts(limits: RequestLimits, number: int) -> int:
@@ -407,15 +409,53 @@ async def test_a_store_that_cannot_be_read_is_an_outage_and_no_refusal(make: Mak
 # --- guesses at once -----------------------------------------------------------------------------
 
 
-async def test_as_many_passwords_are_checked_at_once_as_may_be_wrong(make: Make) -> None:
-    limits = make()
-    await limits.count_failure(ANN, "ann")
+def sign_in_over(store: Store, limits: RequestLimits, passwords: Passwords) -> SignIn:
+    """Signing in, as one process has it."""
+    return SignIn(store.users, passwords, limits, Metrics())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("names", "clients"),
+    [
+        pytest.param(60, 1, id="many names from one client"),
+        pytest.param(1, 60, id="one name from many clients"),
+        pytest.param(1, 1, id="one name from one client"),
+    ],
+)
+async def test_of_guesses_at_once_no_more_are_answered_than_may_be_wrong(
+    make: Make, path: Path, names: int, clients: int, processes: int
+) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(4):
-            await stack.enter_async_context(limits.checking(ELSEWHERE, "ann"))
-        assert await refusal(limits, user="ann") == (Reason.RATE_LIMITED, 1.0)
-        assert await is_checked(limits, user="bob")
-    assert await is_checked(limits, user="ann")
+        passwords = stack.enter_context(closing(Passwords(CHEAP)))
+        stores = [await stack.enter_async_context(opened(path)) for _ in range(processes)]
+        doors = [sign_in_over(each, make(each), passwords) for each in stores]
+        guesses = (
+            doors[number % processes].verify(
+                f"name{number % names}", "wrong", ip_address(3_221_225_985 + number % clients)
+            )
+            for number in range(60)
+        )
+        said = await asyncio.gather(*guesses, return_exceptions=True)
+    wrong = [each for each in said if isinstance(each, Rejected)]
+    assert 1 <= len(wrong) <= 5
+    assert all(isinstance(each, Throttled | Overloaded) for each in said if each not in wrong)
+
+
+async def test_a_right_password_among_too_many_wrong_ones_at_once_is_refused_with_them(
+    make: Make, store: Store
+) -> None:
+    limits, hasher = make(ban={"failures": 1}), WaitingHasher()
+    new = NewUser("ann", (), "", "", "", (), (), CHEAP.hash(PASSWORD))
+    ann = await store.users.add(new, now=0, by="test")
+    with closing(Passwords(hasher)) as passwords:
+        checked = asyncio.create_task(sign_in_over(store, limits, passwords).verify("ann", PASSWORD, ANN))
+        await asyncio.to_thread(hasher.has_begun.wait)
+        await limits.count_failure(BOB, str(ann.id))
+        hasher.go_on.set()
+        with pytest.raises(Throttled) as caught:
+            await checked
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.BANNED, 300.0)
 
 
 class WaitingCounters(SqliteCounters):
@@ -433,23 +473,22 @@ class WaitingCounters(SqliteCounters):
         return await super().add(key, now=now, ends_at=ends_at, amount=amount)
 
 
-async def test_a_wrong_password_takes_the_place_of_a_guess_until_it_is_counted(
-    store: Store, clock: ManualClock
-) -> None:
+async def test_a_failure_that_is_counted_late_is_one_too_many(store: Store, clock: ManualClock) -> None:
     assert isinstance(store, SqliteStore)
-    counters = WaitingCounters(store._database)
-    settings = parse({"limits": {"ban": {"failures": 1}}}).limits
-    limits = RequestLimits(settings, counters, clock, Metrics())
-    with closing(Passwords(CHEAP)) as passwords:
-        sign_in = SignIn(store.users, passwords, limits, Metrics())
-        first = asyncio.create_task(sign_in.verify("ann", "wrong", ANN))
-        await counters.has_begun.wait()
-        with pytest.raises(Throttled):
-            await sign_in.verify("ann", "another", BOB)
-        counters.go_on.set()
-        assert await first == Rejected(Reason.WRONG_PASSWORD)
-        with pytest.raises(Throttled):
-            await sign_in.verify("ann", "another", BOB)
+    counters, metrics = WaitingCounters(store._database), Metrics()
+    settings = parse({"limits": {"ban": {"failures": 2}}}).limits
+    limits = RequestLimits(settings, counters, clock, metrics)
+    late = asyncio.create_task(limits.count_failure(ANN, "ann"))
+    await counters.has_begun.wait()
+    for client in (BOB, ELSEWHERE):
+        await limits.count_failure(client, "ann")
+    counters.go_on.set()
+    with pytest.raises(Throttled) as caught:
+        await late
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.BANNED, 300.0)
+    refused = metrics.registry.get_sample_value("sidecar_rate_limited_total", {"scope": "ban"})
+    assert refused == 1
+    assert [each.key for each in await store.counters.list("failures/user", now=0)] == []
 
 
 async def test_a_ban_that_was_lifted_is_none_at_once(make: Make, store: Store) -> None:
@@ -465,9 +504,12 @@ async def test_a_second_failure_at_once_neither_bans_again_nor_extends_the_ban(
     make: Make, store: Store, clock: ManualClock, log: io.StringIO
 ) -> None:
     limits = make(ban={"failures": 1})
-    for _ in range(3):
-        await limits.count_failure(ANN)
+    await limits.count_failure(ANN)
+    for _ in range(2):
         clock.advance(10)
+        with pytest.raises(Throttled):
+            await limits.count_failure(ANN)
+    clock.advance(10)
     assert await store.counters.find(f"{BANS}client:{ANN}", now=0) == Counter(
         f"{BANS}client:{ANN}", 3, clock.now() + 270
     )
