@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import nlargest
 
 import structlog
@@ -100,19 +100,22 @@ class Windows:
 
 
 class SharedWindows(Storage):
-    """The windows of one limit in the store, where the library's limiter counts.
+    """The windows of several limits in the store, where the library's limiter counts.
+
+    `lengths` are the limits and the seconds that a window of each has; a key begins with its limit and `/`.
 
     What cannot be written is counted in this process's memory, until it can: a count is the sum of both, so
     that nobody gains by a store that is locked or full. Where the store cannot even be read, every method
     raises StoreUnavailable.
     """
 
-    def __init__(self, limit: str, store: CounterStore, clock: Clock) -> None:
+    def __init__(self, lengths: Mapping[str, float], store: CounterStore, clock: Clock) -> None:
         super().__init__()
-        self._limit = limit
+        self._lengths = lengths
         self._store = store
         self._clock = clock
-        self._unwritten = Windows(clock)
+        # Each for itself: a flood of sign-ins must not push out a ban.
+        self._unwritten = {limit: Windows(clock) for limit in lengths}
         self._is_writable = True
 
     @property
@@ -127,16 +130,16 @@ class SharedWindows(Storage):
             stored = await self._store.add(key, now=now, ends_at=now + expiry, amount=amount)
         except StoreUnavailable as error:
             self._say_whether_writable(error)
-            self._unwritten.add(key, expiry, amount)
+            self._unwritten[_limit(key)].add(key, expiry, amount)
             return await self.get(key)
         self._say_whether_writable(None)
-        unwritten = self._unwritten.find(key)
+        unwritten = self._unwritten[_limit(key)].find(key)
         return stored.count + (unwritten.count if unwritten else 0)
 
     async def find(self, key: str) -> Counter | None:
         """The window that is open: all that was counted in it, and when the last of it ends."""
-        stored = await self._store.find(key, now=self._clock.now())
-        unwritten = self._unwritten.find(key)
+        stored = await self._find_stored(key)
+        unwritten = self._unwritten[_limit(key)].find(key)
         if stored is None or unwritten is None:
             return stored or unwritten
         return Counter(key, stored.count + unwritten.count, max(stored.ends_at, unwritten.ends_at))
@@ -153,7 +156,7 @@ class SharedWindows(Storage):
 
     async def clear(self, key: str) -> None:
         """Forgets one window, as far as the store can be written."""
-        self._unwritten.clear(key)
+        self._unwritten[_limit(key)].clear(key)
         try:
             await self._store.clear([key])
         except StoreUnavailable as error:
@@ -161,11 +164,12 @@ class SharedWindows(Storage):
 
     async def settle(self) -> None:
         """Writes what could not be written before. Raises StoreUnavailable where it still cannot."""
-        for counter in self._unwritten.fullest():
-            await self._store.add(
-                counter.key, now=self._clock.now(), ends_at=counter.ends_at, amount=counter.count
-            )
-            self._unwritten.take(counter)
+        for windows in self._unwritten.values():
+            for counter in windows.fullest():
+                await self._store.add(
+                    counter.key, now=self._clock.now(), ends_at=counter.ends_at, amount=counter.count
+                )
+                windows.take(counter)
 
     async def check(self) -> bool:
         """Whether it works: the store says so itself."""
@@ -175,10 +179,28 @@ class SharedWindows(Storage):
         """Nobody forgets everything: the library offers it where a storage can."""
         raise NotImplementedError
 
+    async def _find_stored(self, key: str) -> Counter | None:
+        """What the store has. A window of a clock that was ahead is made as long as others, once for all."""
+        now = self._clock.now()
+        stored = await self._store.find(key, now=now)
+        latest = now + self._lengths[_limit(key)]
+        if stored is None or stored.ends_at <= latest:
+            return stored
+        try:
+            return await self._store.add(key, now=now, ends_at=latest, amount=0)
+        except StoreUnavailable as error:
+            self._say_whether_writable(error)
+            return Counter(key, stored.count, latest)
+
     def _say_whether_writable(self, error: StoreUnavailable | None) -> None:
         """Once when an outage begins and once when it ends, however much is counted."""
         if error is not None and self._is_writable:
-            log.error("counting_in_memory", limit=self._limit, error=str(error))
+            log.error("counting_in_memory", error=str(error))
         elif error is None and not self._is_writable:
-            log.info("counting_in_store_again", limit=self._limit)
+            log.info("counting_in_store_again")
         self._is_writable = error is None
+
+
+def _limit(key: str) -> str:
+    """The limit whose window it is."""
+    return key.partition("/")[0]

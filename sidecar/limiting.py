@@ -82,11 +82,13 @@ class RequestLimits:
         self._failures = RateLimitItemPerSecond(
             settings.ban.failures, max(1, round(settings.ban.window)), "failures"
         )
-        self._attempted = SharedWindows("login", store, clock)
-        self._failed = SharedWindows("failures", store, clock)
-        self._bans = SharedWindows("ban", store, clock)
-        self._attempt_limiter = FixedWindowRateLimiter(self._attempted)
-        self._failure_limiter = FixedWindowRateLimiter(self._failed)
+        lengths = {
+            "login": self._attempts.get_expiry(),
+            "failures": self._failures.get_expiry(),
+            "ban": settings.ban.duration,
+        }
+        self._shared = SharedWindows(lengths, store, clock)
+        self._limiter = FixedWindowRateLimiter(self._shared)
         self._ban_duration = settings.ban.duration
         self._exempt = settings.exempt_networks
         self._counted_as = lru_cache(maxsize=4096)(self._who_of_client)
@@ -106,11 +108,11 @@ class RequestLimits:
         who = self._counted_as(client)
         if not who:
             return
-        limiter, rate = self._attempt_limiter, self._attempts
+        limiter, rate = self._limiter, self._attempts
         # Looks before it counts: a flood then costs reads, and no writes.
         if await limiter.test(rate, who) and await limiter.hit(rate, who):
             return
-        ends_at = (await limiter.get_window_stats(rate, who)).reset_time
+        ends_at = await self._shared.get_expiry(rate.key_for(who))
         self._refuse("login", Reason.RATE_LIMITED, ends_at - self._clock.now())
 
     async def refuse_banned(self, client: IPAddress, user: str = "") -> None:
@@ -140,21 +142,20 @@ class RequestLimits:
     async def save(self) -> None:
         """Writes what only this process knows. An outage is logged: there is a next time."""
         try:
-            for windows in (self._attempted, self._failed, self._bans):
-                await windows.settle()
+            await self._shared.settle()
             if self._checks is not None:
                 await self._checks.save()
         except StoreUnavailable as error:
             log.warning("limits_not_saved", error=str(error))
 
     async def _count_failure_of(self, who: str) -> None:
-        limiter, rate = self._failure_limiter, self._failures
+        limiter, rate = self._limiter, self._failures
         await limiter.hit(rate, who)
         # The ban is there before the failures that led to it are forgotten.
-        if await limiter.test(rate, who) and await self._bans.find(BANS + who) is None:
+        if await limiter.test(rate, who) and await self._shared.find(BANS + who) is None:
             return
         # Of several failures at once, one is the first to ban: the others are too many.
-        is_first = await self._bans.incr(BANS + who, self._ban_duration) == 1
+        is_first = await self._shared.incr(BANS + who, self._ban_duration) == 1
         await limiter.clear(rate, who)
         if is_first:
             log.warning("banned", who=who, seconds=self._ban_duration)
@@ -162,7 +163,7 @@ class RequestLimits:
             await self._refuse_if_banned(who)
 
     async def _refuse_if_banned(self, who: str) -> None:
-        ban = await self._bans.find(BANS + who)
+        ban = await self._shared.find(BANS + who)
         if ban is not None:
             self._refuse("ban", Reason.BANNED, ban.ends_at - self._clock.now())
 
