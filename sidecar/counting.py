@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
+from math import inf
 
 import structlog
 from limits.aio.storage import Storage
@@ -20,6 +22,9 @@ MOST_KEYS = 65_536
 
 MOST_KEPT = 4096
 """Windows of one limit that are written to the store at once: the fullest. A few milliseconds."""
+
+TOLD_EVERY = 60.0
+"""Seconds between two lines in the log that say that the store cannot be written."""
 
 
 class _Window:
@@ -40,6 +45,11 @@ class Windows:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are open."""
+        now = self._clock.now()
+        return sum(window.ends_at > now for window in self._windows.values())
 
     def add(self, key: str, seconds: float, amount: int = 1) -> int:
         """The count in the window that is open; else in one that begins now, `seconds` long."""
@@ -116,7 +126,10 @@ class SharedWindows(Storage):
         self._clock = clock
         # Each for itself: a flood of sign-ins must not push out a ban.
         self._unwritten = {limit: Windows(clock) for limit in lengths}
-        self._is_writable = True
+        self._settling = asyncio.Lock()
+        self._is_settled = True
+        self._is_outage_told = False
+        self._told_at = -inf
 
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
@@ -129,10 +142,11 @@ class SharedWindows(Storage):
         try:
             stored = await self._store.add(key, now=now, ends_at=now + expiry, amount=amount)
         except StoreUnavailable as error:
-            self._say_whether_writable(error)
+            self._tell(error)
             self._unwritten[_limit(key)].add(key, expiry, amount)
+            self._is_settled = False
             return await self.get(key)
-        self._say_whether_writable(None)
+        await self._settle_where_it_can_be_written()
         unwritten = self._unwritten[_limit(key)].find(key)
         return stored.count + (unwritten.count if unwritten else 0)
 
@@ -160,20 +174,25 @@ class SharedWindows(Storage):
         try:
             await self._store.clear([key])
         except StoreUnavailable as error:
-            self._say_whether_writable(error)
+            self._tell(error)
 
     async def settle(self) -> None:
         """Writes what could not be written before. Raises StoreUnavailable where it still cannot."""
-        for windows in self._unwritten.values():
-            for counter in windows.fullest():
-                await self._store.add(
-                    counter.key, now=self._clock.now(), ends_at=counter.ends_at, amount=counter.count
-                )
-                windows.take(counter)
+        async with self._settling:  # what two of these found would be counted twice
+            for windows in self._unwritten.values():
+                for counter in windows.fullest():
+                    await self._store.add(
+                        counter.key, now=self._clock.now(), ends_at=counter.ends_at, amount=counter.count
+                    )
+                    windows.take(counter)
+            self._is_settled = not any(map(len, self._unwritten.values()))
+        if self._is_settled and self._is_outage_told:
+            self._is_outage_told = False
+            log.info("counting_in_store_again")
 
     async def check(self) -> bool:
         """Whether it works: the store says so itself."""
-        return self._is_writable
+        return self._is_settled
 
     async def reset(self) -> None:
         """Nobody forgets everything: the library offers it where a storage can."""
@@ -189,16 +208,24 @@ class SharedWindows(Storage):
         try:
             return await self._store.add(key, now=now, ends_at=latest, amount=0)
         except StoreUnavailable as error:
-            self._say_whether_writable(error)
+            self._tell(error)
             return Counter(key, stored.count, latest)
 
-    def _say_whether_writable(self, error: StoreUnavailable | None) -> None:
-        """Once when an outage begins and once when it ends, however much is counted."""
-        if error is not None and self._is_writable:
-            log.error("counting_in_memory", error=str(error))
-        elif error is None and not self._is_writable:
-            log.info("counting_in_store_again")
-        self._is_writable = error is None
+    async def _settle_where_it_can_be_written(self) -> None:
+        """A ban that is in memory alone, nobody else can see or lift: it waits for no next minute."""
+        if self._is_settled or self._settling.locked():
+            return
+        try:
+            await self.settle()
+        except StoreUnavailable as error:
+            self._tell(error)
+
+    def _tell(self, error: StoreUnavailable) -> None:
+        """Now and then, however much is counted: also a store that is merely busy comes and goes."""
+        now = self._clock.monotonic()
+        if now >= self._told_at + TOLD_EVERY:
+            self._told_at, self._is_outage_told = now, True
+            log.warning("counting_in_memory", error=str(error))
 
 
 def _limit(key: str) -> str:

@@ -367,19 +367,50 @@ async def test_what_was_counted_in_an_outage_is_shared_when_it_is_over(
         assert not await is_checked(started, user="bob")
 
 
-async def test_the_log_says_once_that_an_outage_began_and_once_that_it_ended(
+async def test_a_ban_made_in_an_outage_is_in_the_store_with_the_next_count(
+    make: Make, path: Path, store: Store
+) -> None:
+    limits = make(ban={"failures": 1})
+    with locked(path):
+        await limits.count_failure(ANN, "ann")
+        assert await store.counters.list(BANS, now=0) == []
+    await asyncio.gather(*(limits.count_attempt(BOB) for _ in range(3)))
+    bans = await store.counters.list(BANS, now=0)
+    assert [(each.key, each.count) for each in bans] == [("ban/client:192.0.2.1", 1), ("ban/user:ann", 1)]
+    assert await store.counters.clear(each.key for each in bans) == 2
+    assert await is_checked(limits, ANN, "ann")
+
+
+async def test_the_log_says_at_most_once_a_minute_that_the_store_cannot_be_written(
     store: Store, path: Path, clock: ManualClock, log: io.StringIO
 ) -> None:
-    windows = SharedWindows({"k": 60}, store.counters, clock)
-    for _ in range(2):
-        with locked(path):
-            assert [await windows.incr("k", 60), await windows.incr("k", 60)]
-        await windows.settle()
-        await windows.incr("k", 60)
-        await windows.incr("k", 60)
-    assert await windows.get("k") == 8
+    windows = SharedWindows({"k": 6000}, store.counters, clock)
     names = "counting_in_memory", "counting_in_store_again"
-    assert events(log, *names) == [*names, *names]
+    for minute in range(1, 3):
+        for _ in range(3):  # as a store that is merely busy
+            with locked(path):
+                await windows.incr("k", 6000)
+            await windows.incr("k", 6000)
+        assert events(log, *names) == [*names] * minute
+        clock.advance(60)
+    assert await windows.get("k") == 12
+
+
+async def test_the_log_says_that_an_outage_is_over_when_nothing_is_left_to_write(
+    monkeypatch: pytest.MonkeyPatch, store: Store, path: Path, clock: ManualClock, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEPT", 1)
+    windows = SharedWindows({"a": 60}, store.counters, clock)
+    with locked(path):
+        await windows.incr("a/1", 60)
+        await windows.incr("a/2", 60)
+        clock.advance(30)
+        await windows.incr("a/3", 60)
+    await windows.settle()
+    assert events(log, "counting_in_store_again") == []
+    clock.advance(30)  # over for the second
+    await windows.settle()
+    assert events(log, "counting_in_store_again") == ["counting_in_store_again"]
 
 
 def test_what_was_found_is_taken_from_its_own_window_alone(clock: ManualClock) -> None:
