@@ -63,7 +63,7 @@ class _RateInMemory:
 
     async def save(self) -> None:
         """For the process after this one. Raises StoreUnavailable."""
-        await self._store.put(self._windows.fullest())
+        await self._store.put(await self._windows.fullest())
 
 
 class RequestLimits:

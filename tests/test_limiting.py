@@ -139,7 +139,7 @@ async def test_a_flood_of_requests_makes_nobody_forget_who_guesses_passwords(
         assert await refusal(limits, user="ann") == (Reason.BANNED, 300.0)
 
 
-def test_the_oldest_windows_make_room_and_ended_ones_first(
+async def test_the_oldest_windows_make_room_and_ended_ones_first(
     monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     monkeypatch.setattr(counting, "MOST_KEYS", 3)
@@ -148,10 +148,24 @@ def test_the_oldest_windows_make_room_and_ended_ones_first(
         windows.add(key, 60)
         clock.advance(10)
     assert windows.find("a") is None
-    assert sorted(each.key for each in windows.fullest()) == ["b", "c", "d"]
+    assert sorted(each.key for each in await windows.fullest()) == ["b", "c", "d"]
     clock.advance(25)  # over for b and c
     assert [windows.add(key, 60) for key in ("e", "b", "d")] == [1, 1, 2]
-    assert sorted(each.key for each in windows.fullest()) == ["b", "d", "e"]
+    assert sorted(each.key for each in await windows.fullest()) == ["b", "d", "e"]
+
+
+async def test_others_have_their_turn_while_very_many_windows_are_looked_at(clock: ManualClock) -> None:
+    windows = Windows(clock)
+    for number in range(2000):
+        windows.add(f"{number}", 60)
+    looking = asyncio.create_task(windows.fullest())
+    await asyncio.sleep(0)
+    assert not looking.done()
+    windows.clear("1999")
+    windows.add("0", 60, 7)
+    found = await looking
+    assert len(found) == 1999
+    assert "1999" not in {each.key for each in found}
 
 
 def test_a_window_begins_with_its_first_count_and_ends_once(clock: ManualClock) -> None:
