@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import NoReturn
 
@@ -67,7 +64,7 @@ class _RateInMemory:
 
     async def save(self) -> None:
         """For the process after this one. Raises StoreUnavailable."""
-        await self._store.put(self._windows.fullest())
+        await self._store.put(await self._windows.fullest())
 
 
 class RequestLimits:
@@ -88,15 +85,16 @@ class RequestLimits:
         self._failures = RateLimitItemPerSecond(
             settings.ban.failures, max(1, round(settings.ban.window)), "failures"
         )
-        self._attempted = SharedWindows("login", store, clock)
-        self._failed = SharedWindows("failures", store, clock)
-        self._bans = SharedWindows("ban", store, clock)
-        self._attempt_limiter = FixedWindowRateLimiter(self._attempted)
-        self._failure_limiter = FixedWindowRateLimiter(self._failed)
+        lengths = {
+            "login": self._attempts.get_expiry(),
+            "failures": self._failures.get_expiry(),
+            "ban": settings.ban.duration,
+        }
+        self._shared = SharedWindows(lengths, store, clock)
+        self._limiter = FixedWindowRateLimiter(self._shared)
         self._ban_duration = settings.ban.duration
         self._exempt = settings.exempt_networks
         self._counted_as = lru_cache(maxsize=4096)(self._who_of_client)
-        self._checking: Counter[str] = Counter()
         self._audit = audit
         self._clock = clock
         self._refused = metrics.rate_limited
@@ -114,49 +112,26 @@ class RequestLimits:
         who = self._counted_as(client)
         if not who:
             return
-        limiter, rate = self._attempt_limiter, self._attempts
+        limiter, rate = self._limiter, self._attempts
         # Looks before it counts: a flood then costs reads, and no writes.
         if await limiter.test(rate, who) and await limiter.hit(rate, who):
             return
-        ends_at = (await limiter.get_window_stats(rate, who)).reset_time
+        ends_at = await self._shared.get_expiry(rate.key_for(who))
         self._refuse("login", Reason.RATE_LIMITED, ends_at - self._clock.now())
 
     async def refuse_banned(self, client: IPAddress, user: str = "") -> None:
         """Raises Throttled where the client or the user is banned."""
         for who in self._counted(client, user):
-            ban = await self._bans.find(BANS + who)
-            if ban is not None:
-                self._refuse("ban", Reason.BANNED, ban.ends_at - self._clock.now())
-
-    @asynccontextmanager
-    async def checking(self, client: IPAddress, user: str) -> AsyncIterator[None]:
-        """While a password of this user is checked, and until it is counted where it was wrong.
-
-        Raises Throttled where the client or the user is banned, and where as many of the user's
-        passwords are being checked as could still be wrong: guesses at once count as guesses. (A client's
-        are bounded by the queue in front of the hashes: behind one address there may be many users.)
-        """
-        self._checking[user] += 1
-        try:
-            # Before the ban is looked for: it is there before the failures that led to it are forgotten.
-            left = (await self._failure_limiter.get_window_stats(self._failures, as_user(user))).remaining
-            await self.refuse_banned(client, user)
-            if self._checking[user] > left:
-                self._refuse("login", Reason.RATE_LIMITED, 1.0)
-            yield
-        finally:
-            self._checking[user] -= 1
-            if not self._checking[user]:
-                del self._checking[user]
+            await self._refuse_if_banned(who)
 
     async def count_failure(self, client: IPAddress, user: str = "") -> None:
-        """A wrong password of this user, or a wrong key; the last one that is allowed bans."""
-        limiter, rate = self._failure_limiter, self._failures
+        """A wrong password of this user, or a wrong key; the last one that is allowed bans.
+
+        Raises Throttled where it was one too many: of guesses at once, no more may be answered than of as
+        many one after the other, in whichever process they are made.
+        """
         for who in self._counted(client, user):
-            await limiter.hit(rate, who)
-            if not (await limiter.get_window_stats(rate, who)).remaining:
-                await self._ban(who, client)
-                await limiter.clear(rate, who)
+            await self._count_failure_of(who, client)
 
     async def load(self) -> None:
         """Takes up what the process before this one had counted. An outage is logged, and nothing is lost
@@ -171,17 +146,30 @@ class RequestLimits:
     async def save(self) -> None:
         """Writes what only this process knows. An outage is logged: there is a next time."""
         try:
-            for windows in (self._attempted, self._failed, self._bans):
-                await windows.settle()
+            await self._shared.settle()
             if self._checks is not None:
                 await self._checks.save()
         except StoreUnavailable as error:
             log.warning("limits_not_saved", error=str(error))
 
-    async def _ban(self, who: str, client: IPAddress) -> None:
-        # Of several failures at once, one is the first to ban.
-        if await self._bans.incr(BANS + who, self._ban_duration) == 1:
+    async def _count_failure_of(self, who: str, client: IPAddress) -> None:
+        limiter, rate = self._limiter, self._failures
+        await limiter.hit(rate, who)
+        # The ban is there before the failures that led to it are forgotten.
+        if await limiter.test(rate, who) and await self._shared.find(BANS + who) is None:
+            return
+        # Of several failures at once, one is the first to ban: the others are too many.
+        is_first = await self._shared.incr(BANS + who, self._ban_duration) == 1
+        await limiter.clear(rate, who)
+        if is_first:
             self._audit.record(Event.BANNED, Result.DONE, who=who, client=client, seconds=self._ban_duration)
+        else:
+            await self._refuse_if_banned(who)
+
+    async def _refuse_if_banned(self, who: str) -> None:
+        ban = await self._shared.find(BANS + who)
+        if ban is not None:
+            self._refuse("ban", Reason.BANNED, ban.ends_at - self._clock.now())
 
     def _refuse(self, scope: str, reason: Reason, retry_after: float) -> NoReturn:
         self._refused.labels(scope).inc()

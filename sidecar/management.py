@@ -64,7 +64,8 @@ class ManagementClients:
             await self._limits.refuse_banned(client)
         expected = await self._secret(key_id)
         if not hmac.compare_digest(expected.encode("ascii"), secret.encode("utf-8")):
-            await self._limits.count_failure(client)
+            with self._recorded(client):
+                await self._limits.count_failure(client)
             # Without the id: it is whatever the client sent, and may be the secret.
             self._refuse(Result.WRONG_SECRET, client)
             return None

@@ -54,10 +54,12 @@ class SignIn:
         user_id = user.id if user else None
         key = str(user.id) if user else _unknown(name)
         try:
-            async with self._limits.checking(client, key):
-                answer = await self._answer(user, password)
-                if isinstance(answer, Rejected) and answer.reason is Reason.WRONG_PASSWORD:
-                    await self._limits.count_failure(client, key)
+            await self._limits.refuse_banned(client, key)
+            answer = await self._answer(user, password)
+            # Guesses at once are all let in before the first of them is counted.
+            await self._limits.refuse_banned(client, key)
+            if isinstance(answer, Rejected) and answer.reason is Reason.WRONG_PASSWORD:
+                await self._limits.count_failure(client, key)
         except (Throttled, Overloaded, StoreUnavailable) as error:
             self.record(reason_of(error), client, user_id)
             raise

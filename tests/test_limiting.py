@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ import pytest
 from sidecar import counting
 from sidecar.audit import Audit, Event
 from sidecar.counting import SharedWindows, Windows
-from sidecar.errors import StoreUnavailable, Throttled
+from sidecar.errors import Overloaded, StoreUnavailable, Throttled
 from sidecar.limiting import BANS, RequestLimits
-from sidecar.model import Reason, Rejected
+from sidecar.model import IPAddress, Reason, Rejected
 from sidecar.passwords import Passwords
 from sidecar.ports import Store
-from sidecar.records import Counter
+from sidecar.records import Counter, NewUser
 from sidecar.settings import parse
 from sidecar.sign_in import SignIn
 from sidecar.stores import open_store
@@ -30,8 +30,9 @@ from sidecar.stores.sqlite.counters import SqliteCounters
 from sidecar.stores.sqlite.database import Database
 from sidecar.telemetry import Metrics
 from tests.auditing import audit, taken
+from tests.checks.products import PASSWORD
 from tests.clocks import ManualClock
-from tests.running import CHEAP, locked
+from tests.running import CHEAP, WaitingHasher, locked
 
 ANN = ip_address("192.0.2.1")
 BOB = ip_address("192.0.2.2")
@@ -81,21 +82,22 @@ def make(store: Store, clock: ManualClock, recorded: Audit) -> Make:
     return made
 
 
-async def refusal(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> tuple[Reason, float]:
+async def refusal(
+    limits: RequestLimits, client: IPAddress = ELSEWHERE, user: str = ""
+) -> tuple[Reason, float]:
     """Why a password of this user, or from this client, is not even checked, and for how long."""
     with pytest.raises(Throttled) as caught:
-        async with limits.checking(client, user):  # type: ignore[arg-type]  # an address, whichever it is
-            pass
+        await limits.refuse_banned(client, user)
     return caught.value.reason, caught.value.retry_after
 
 
-async def is_checked(limits: RequestLimits, client: object = ELSEWHERE, user: str = "") -> bool:
+async def is_checked(limits: RequestLimits, client: IPAddress = ELSEWHERE, user: str = "") -> bool:
     """Whether a password is."""
     try:
-        async with limits.checking(client, user):  # type: ignore[arg-type]  # as above
-            return True
+        await limits.refuse_banned(client, user)
     except Throttled:
         return False
+    return True
 
 
 async def attempts(limits: RequestLimits, number: int) -> int:
@@ -150,7 +152,7 @@ async def test_a_flood_of_requests_makes_nobody_forget_who_guesses_passwords(
         assert await refusal(limits, user="ann") == (Reason.BANNED, 300.0)
 
 
-def test_the_oldest_windows_make_room_and_ended_ones_first(
+async def test_the_oldest_windows_make_room_and_ended_ones_first(
     monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     monkeypatch.setattr(counting, "MOST_KEYS", 3)
@@ -159,10 +161,24 @@ def test_the_oldest_windows_make_room_and_ended_ones_first(
         windows.add(key, 60)
         clock.advance(10)
     assert windows.find("a") is None
-    assert sorted(each.key for each in windows.fullest()) == ["b", "c", "d"]
+    assert sorted(each.key for each in await windows.fullest()) == ["b", "c", "d"]
     clock.advance(25)  # over for b and c
     assert [windows.add(key, 60) for key in ("e", "b", "d")] == [1, 1, 2]
-    assert sorted(each.key for each in windows.fullest()) == ["b", "d", "e"]
+    assert sorted(each.key for each in await windows.fullest()) == ["b", "d", "e"]
+
+
+async def test_others_have_their_turn_while_very_many_windows_are_looked_at(clock: ManualClock) -> None:
+    windows = Windows(clock)
+    for number in range(2000):
+        windows.add(f"{number}", 60)
+    looking = asyncio.create_task(windows.fullest())
+    await asyncio.sleep(0)
+    assert not looking.done()
+    windows.clear("1999")
+    windows.add("0", 60, 7)
+    found = await looking
+    assert len(found) == 1999
+    assert "1999" not in {each.key for each in found}
 
 
 def test_a_window_begins_with_its_first_count_and_ends_once(clock: ManualClock) -> None:
@@ -266,6 +282,27 @@ async def test_a_window_of_a_clock_that_was_ahead_ends_as_soon_as_others(
     assert (asked(after, 1), await attempts(after, 1)) == (1, 1)
 
 
+@pytest.mark.parametrize("is_locked", [False, True], ids=["and is mended", "also in a store that is locked"])
+async def test_a_full_window_and_a_ban_of_a_clock_that_was_ahead_end_as_soon_as_others(
+    make: Make, path: Path, clock: ManualClock, *, is_locked: bool
+) -> None:
+    clock.advance(3600)
+    before = make(login="2/minute", ban={"failures": 1})
+    assert await attempts(before, 3) == 2
+    await before.count_failure(BOB)
+    clock.advance(-3600)
+    after = make(login="2/minute", ban={"failures": 1})
+    with locked(path) if is_locked else nullcontext():
+        assert await refusal(after, BOB) == (Reason.BANNED, 300.0)
+        assert await attempts(after, 1) == 0
+    if is_locked:
+        return
+    clock.advance(60)
+    assert await attempts(after, 3) == 2
+    clock.advance(240)
+    assert await is_checked(after, BOB)
+
+
 async def test_what_is_kept_of_very_many_clients_is_the_fullest(
     monkeypatch: pytest.MonkeyPatch, make: Make, store: Store
 ) -> None:
@@ -309,7 +346,7 @@ async def test_while_the_store_is_locked_guessing_ends_in_a_ban_all_the_same(
         clock.advance(300)
         assert await is_checked(limits, ANN, "ann")
     assert banned(recorded) == [f"client:{ANN}", "user:ann"]
-    assert events(log, "counting_in_memory") == ["counting_in_memory"] * 2  # of failures, and of bans
+    assert events(log, "counting_in_memory") == ["counting_in_memory"]
 
 
 async def test_what_was_counted_before_an_outage_and_in_it_is_added_up(make: Make, path: Path) -> None:
@@ -357,19 +394,50 @@ async def test_what_was_counted_in_an_outage_is_shared_when_it_is_over(
         assert not await is_checked(started, user="bob")
 
 
-async def test_the_log_says_once_that_an_outage_began_and_once_that_it_ended(
+async def test_a_ban_made_in_an_outage_is_in_the_store_with_the_next_count(
+    make: Make, path: Path, store: Store
+) -> None:
+    limits = make(ban={"failures": 1})
+    with locked(path):
+        await limits.count_failure(ANN, "ann")
+        assert await store.counters.list(BANS, now=0) == []
+    await asyncio.gather(*(limits.count_attempt(BOB) for _ in range(3)))
+    bans = await store.counters.list(BANS, now=0)
+    assert [(each.key, each.count) for each in bans] == [("ban/client:192.0.2.1", 1), ("ban/user:ann", 1)]
+    assert await store.counters.clear(each.key for each in bans) == 2
+    assert await is_checked(limits, ANN, "ann")
+
+
+async def test_the_log_says_at_most_once_a_minute_that_the_store_cannot_be_written(
     store: Store, path: Path, clock: ManualClock, log: io.StringIO
 ) -> None:
-    windows = SharedWindows("login", store.counters, clock)
-    for _ in range(2):
-        with locked(path):
-            assert [await windows.incr("k", 60), await windows.incr("k", 60)]
-        await windows.settle()
-        await windows.incr("k", 60)
-        await windows.incr("k", 60)
-    assert await windows.get("k") == 8
+    windows = SharedWindows({"k": 6000}, store.counters, clock)
     names = "counting_in_memory", "counting_in_store_again"
-    assert events(log, *names) == [*names, *names]
+    for minute in range(1, 3):
+        for _ in range(3):  # as a store that is merely busy
+            with locked(path):
+                await windows.incr("k", 6000)
+            await windows.incr("k", 6000)
+        assert events(log, *names) == [*names] * minute
+        clock.advance(60)
+    assert await windows.get("k") == 12
+
+
+async def test_the_log_says_that_an_outage_is_over_when_nothing_is_left_to_write(
+    monkeypatch: pytest.MonkeyPatch, store: Store, path: Path, clock: ManualClock, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEPT", 1)
+    windows = SharedWindows({"a": 60}, store.counters, clock)
+    with locked(path):
+        await windows.incr("a/1", 60)
+        await windows.incr("a/2", 60)
+        clock.advance(30)
+        await windows.incr("a/3", 60)
+    await windows.settle()
+    assert events(log, "counting_in_store_again") == []
+    clock.advance(30)  # over for the second
+    await windows.settle()
+    assert events(log, "counting_in_store_again") == ["counting_in_store_again"]
 
 
 def test_what_was_found_is_taken_from_its_own_window_alone(clock: ManualClock) -> None:
@@ -397,7 +465,7 @@ def test_what_was_found_is_taken_from_its_own_window_alone(clock: ManualClock) -
 async def test_a_ban_may_be_forgotten_while_the_store_is_locked_without_a_fault(
     store: Store, path: Path, clock: ManualClock
 ) -> None:
-    windows = SharedWindows("ban", store.counters, clock)
+    windows = SharedWindows({"stored": 60, "unwritten": 60}, store.counters, clock)
     await windows.incr("stored", 60)
     with locked(path):
         await windows.incr("unwritten", 60)
@@ -420,15 +488,53 @@ async def test_a_store_that_cannot_be_read_is_an_outage_and_no_refusal(make: Mak
 # --- guesses at once -----------------------------------------------------------------------------
 
 
-async def test_as_many_passwords_are_checked_at_once_as_may_be_wrong(make: Make) -> None:
-    limits = make()
-    await limits.count_failure(ANN, "ann")
+def sign_in_over(store: Store, limits: RequestLimits, passwords: Passwords) -> SignIn:
+    """Signing in, as one process has it."""
+    return SignIn(store.users, passwords, limits, audit(), Metrics())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("names", "clients"),
+    [
+        pytest.param(60, 1, id="many names from one client"),
+        pytest.param(1, 60, id="one name from many clients"),
+        pytest.param(1, 1, id="one name from one client"),
+    ],
+)
+async def test_of_guesses_at_once_no_more_are_answered_than_may_be_wrong(
+    make: Make, path: Path, names: int, clients: int, processes: int
+) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(4):
-            await stack.enter_async_context(limits.checking(ELSEWHERE, "ann"))
-        assert await refusal(limits, user="ann") == (Reason.RATE_LIMITED, 1.0)
-        assert await is_checked(limits, user="bob")
-    assert await is_checked(limits, user="ann")
+        passwords = stack.enter_context(closing(Passwords(CHEAP)))
+        stores = [await stack.enter_async_context(opened(path)) for _ in range(processes)]
+        doors = [sign_in_over(each, make(each), passwords) for each in stores]
+        guesses = (
+            doors[number % processes].verify(
+                f"name{number % names}", "wrong", ip_address(3_221_225_985 + number % clients)
+            )
+            for number in range(60)
+        )
+        said = await asyncio.gather(*guesses, return_exceptions=True)
+    wrong = [each for each in said if isinstance(each, Rejected)]
+    assert 1 <= len(wrong) <= 5
+    assert all(isinstance(each, Throttled | Overloaded) for each in said if each not in wrong)
+
+
+async def test_a_right_password_among_too_many_wrong_ones_at_once_is_refused_with_them(
+    make: Make, store: Store
+) -> None:
+    limits, hasher = make(ban={"failures": 1}), WaitingHasher()
+    new = NewUser("ann", (), "", "", "", (), (), CHEAP.hash(PASSWORD))
+    ann = await store.users.add(new, now=0, by="test")
+    with closing(Passwords(hasher)) as passwords:
+        checked = asyncio.create_task(sign_in_over(store, limits, passwords).verify("ann", PASSWORD, ANN))
+        await asyncio.to_thread(hasher.has_begun.wait)
+        await limits.count_failure(BOB, str(ann.id))
+        hasher.go_on.set()
+        with pytest.raises(Throttled) as caught:
+            await checked
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.BANNED, 300.0)
 
 
 class WaitingCounters(SqliteCounters):
@@ -446,23 +552,22 @@ class WaitingCounters(SqliteCounters):
         return await super().add(key, now=now, ends_at=ends_at, amount=amount)
 
 
-async def test_a_wrong_password_takes_the_place_of_a_guess_until_it_is_counted(
-    store: Store, clock: ManualClock
-) -> None:
+async def test_a_failure_that_is_counted_late_is_one_too_many(store: Store, clock: ManualClock) -> None:
     assert isinstance(store, SqliteStore)
-    counters = WaitingCounters(store._database)
-    settings = parse({"limits": {"ban": {"failures": 1}}}).limits
-    limits = RequestLimits(settings, counters, audit(), clock, Metrics())
-    with closing(Passwords(CHEAP)) as passwords:
-        sign_in = SignIn(store.users, passwords, limits, audit(), Metrics())
-        first = asyncio.create_task(sign_in.verify("ann", "wrong", ANN))
-        await counters.has_begun.wait()
-        with pytest.raises(Throttled):
-            await sign_in.verify("ann", "another", BOB)
-        counters.go_on.set()
-        assert await first == Rejected(Reason.WRONG_PASSWORD)
-        with pytest.raises(Throttled):
-            await sign_in.verify("ann", "another", BOB)
+    counters, metrics = WaitingCounters(store._database), Metrics()
+    settings = parse({"limits": {"ban": {"failures": 2}}}).limits
+    limits = RequestLimits(settings, counters, audit(), clock, metrics)
+    late = asyncio.create_task(limits.count_failure(ANN, "ann"))
+    await counters.has_begun.wait()
+    for client in (BOB, ELSEWHERE):
+        await limits.count_failure(client, "ann")
+    counters.go_on.set()
+    with pytest.raises(Throttled) as caught:
+        await late
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.BANNED, 300.0)
+    refused = metrics.registry.get_sample_value("sidecar_rate_limited_total", {"scope": "ban"})
+    assert refused == 1
+    assert [each.key for each in await store.counters.list("failures/user", now=0)] == []
 
 
 async def test_a_ban_that_was_lifted_is_none_at_once(make: Make, store: Store) -> None:
@@ -478,9 +583,12 @@ async def test_a_second_failure_at_once_neither_bans_again_nor_extends_the_ban(
     make: Make, store: Store, clock: ManualClock, recorded: Audit
 ) -> None:
     limits = make(ban={"failures": 1})
-    for _ in range(3):
-        await limits.count_failure(ANN)
+    await limits.count_failure(ANN)
+    for _ in range(2):
         clock.advance(10)
+        with pytest.raises(Throttled):
+            await limits.count_failure(ANN)
+    clock.advance(10)
     assert await store.counters.find(f"{BANS}client:{ANN}", now=0) == Counter(
         f"{BANS}client:{ANN}", 3, clock.now() + 270
     )

@@ -46,7 +46,7 @@ async def list_bans(services: Services, *, as_json: bool) -> None:
 async def lift(services: Services, *, banned: tuple[str, ...]) -> None:
     """Lift bans: whoever it is may sign in again at once.
 
-    WHO is the id, name or e-mail address of a user, an address of a client, or as the list has it.
+    WHO is the id, name or e-mail address of a user, an address or the /64 of a client, or as the list has it.
     """
     from sidecar.limiting import BANS
 
@@ -64,10 +64,14 @@ async def _counted_as(users: UserStore, who: str) -> str:
 
     if who.startswith(("user:", "client:")):
         return who
+    address, slash, _ = who.partition("/")
     try:
-        return as_client(read_address(who.encode()))
+        client = as_client(read_address(address.encode()))
     except RequestRefused:
         return as_user(str((await find_user(users, who)).id))
+    if slash and client != f"client:{who}":
+        raise NotFound(f"{who} is no client: that is an IPv4 address, or an IPv6 /64")
+    return client
 
 
 def _record(ban: Counter, names: Mapping[int, str]) -> Record:

@@ -59,6 +59,7 @@ def test_bans_are_listed_with_their_ends(cli: Cli, ann: int) -> None:
         ("192.0.2.1", "client:192.0.2.1"),
         ("::ffff:192.0.2.1", "client:192.0.2.1"),
         ("2001:db8::ffff", "client:2001:db8::/64"),
+        ("2001:db8::/64", "client:2001:db8::/64"),
         ("client:2001:db8::/64", "client:2001:db8::/64"),
     ],
 )
@@ -78,6 +79,13 @@ def test_several_bans_are_lifted_at_once(cli: Cli, ann: int) -> None:
 def test_where_one_name_is_nobodys_nothing_is_lifted(cli: Cli, ann: int) -> None:
     ban(cli, ann)
     assert "nobody" in cli.refused("bans", "lift", "ann", "nobody")
+    assert listed(cli) == ALL
+
+
+@pytest.mark.parametrize("who", ["2001:db8::/48", "2001:db8::17/64", "192.0.2.0/24"])
+def test_a_network_that_is_no_client_has_no_ban(cli: Cli, ann: int, who: str) -> None:
+    ban(cli, ann)
+    assert f"{who} is no client" in cli.refused("bans", "lift", who)
     assert listed(cli) == ALL
 
 
