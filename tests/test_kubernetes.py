@@ -83,12 +83,15 @@ def test_the_probes_ask_the_admin_listener() -> None:
 def test_traefik_asks_and_hands_on_as_its_own_example_does() -> None:
     asks = the("traefik.yaml", "Middleware")["spec"]["forwardAuth"]
     removed = the("traefik.yaml", "Middleware", "no-identity")["spec"]["headers"]["customRequestHeaders"]
-    own = yaml.safe_load((EXAMPLES / "traefik/dynamic.yml").read_text())["http"]["middlewares"]
+    own_settings = yaml.safe_load((EXAMPLES / "traefik/dynamic.yml").read_text())["http"]
+    own = own_settings["middlewares"]
     assert asks["address"] == f"http://{ADDRESS}/check/traefik"
     for key in ("trustForwardHeader", "authRequestHeaders", "authResponseHeaders"):
         assert asks[key] == own["sidecar"]["forwardAuth"][key]
     assert removed == own["no-identity"]["headers"]["customRequestHeaders"]
     assert asks["addAuthCookiesToResponse"] == [settings().session.cookie]
+    (route,) = the("traefik.yaml", "IngressRoute", "app")["spec"]["routes"]
+    assert route["match"] == own_settings["routers"]["app"]["rule"]
 
 
 def test_ingress_nginx_hands_on_every_identity_header() -> None:

@@ -169,8 +169,8 @@ class _RecordingPage(Page):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
-        """The page; a WebSocket to whoever asks for one."""
-        if self.headers.get("Upgrade") == "websocket":
+        """The page; another protocol to whoever asks for one, whatever it is."""
+        if "Upgrade" in self.headers:
             self._echo()
         else:
             self.answer()
@@ -184,11 +184,11 @@ class _RecordingPage(Page):
         self.server.received.append(Received(self.command, target, self.headers.items(), self.body))
 
     def _echo(self) -> None:
-        """What is said behind a WebSocket's handshake is said back, to the end of the connection."""
+        """What is said behind the answer is said back, to the end of the connection."""
         self._record()
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "websocket")
+        self.send_header("Upgrade", self.headers["Upgrade"])
         self.send_header("Sec-WebSocket-Accept", ACCEPTED)
         self.end_headers()
         while said := self.connection.recv(65536):

@@ -331,6 +331,37 @@ def test_a_websocket_passes(stack: Stack, cookies: dict[str, Lines]) -> None:
     assert (received.path, received.all("X-Auth-User")) == ("/ws?x=1", ["ann"])
 
 
+UPGRADES: dict[str, Lines] = {
+    "HTTP/2": (
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+    ),
+    "HTTP/2 without its settings": (("Connection", "Upgrade"), ("Upgrade", "h2c")),
+    "HTTP/2 in capitals": (("Connection", "upgrade"), ("Upgrade", "H2C")),
+    "HTTP/2 or a WebSocket": (("Connection", "Upgrade"), ("Upgrade", "h2c, websocket")),
+    "a WebSocket or HTTP/2": (("Connection", "Upgrade"), ("Upgrade", "websocket, h2c")),
+    "HTTP/2, and then a WebSocket": (("Connection", "Upgrade"), ("Upgrade", "h2c"), ("Upgrade", "websocket")),
+    "a WebSocket, and then HTTP/2": (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Upgrade", "h2c")),
+    "what begins like a WebSocket": (("Connection", "Upgrade"), ("Upgrade", "websocket/13")),
+    "what ends like a WebSocket": (("Connection", "Upgrade"), ("Upgrade", "websockets")),
+    "TLS": (("Connection", "Upgrade"), ("Upgrade", "TLS/1.0")),
+}
+
+
+@pytest.mark.parametrize("lines", UPGRADES.values(), ids=UPGRADES)
+def test_no_other_upgrade_passes(stack: Stack, cookies: dict[str, Lines], lines: Lines) -> None:
+    """Nobody checks what is said behind an application's 101."""
+    handshake = WEBSOCKET[2:]
+    stack.app.taken()
+    with stack.connected() as connection:
+        connection.sendall(head("GET", "/page", stack.host, (*lines, *handshake, *cookies["bob"])))
+        answered = _read_head(connection).lower()
+    upgrades = [value for received in stack.app.taken() for value in received.all("Upgrade")]
+    assert upgrades in ([], ["websocket"])
+    assert answered.startswith(b"http/1.1 101 ") == (upgrades == ["websocket"])
+
+
 def _read_head(connection: socket.socket) -> bytes:
     """Up to the empty line, and not a byte of what follows."""
     got = b""

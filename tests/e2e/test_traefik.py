@@ -200,6 +200,24 @@ def test_the_example_passes_on_every_identity_header() -> None:
     assert sorted(removed) == sorted(spellings)
 
 
+@pytest.mark.parametrize(
+    ("upgrade", "is_refused"),
+    [
+        ("websocket", False),
+        ("WebSocket", False),
+        ("h2c", True),
+        ("", True),
+        ("TLS/1.0", True),
+        ("h2c, websocket", True),
+        ("websocket, h2c", True),
+        ("websocket/13", True),
+    ],
+)
+def test_a_wish_for_another_upgrade_finds_no_router(upgrade: str, is_refused: bool) -> None:
+    (refused,) = re.findall(r"&& !HeaderRegexp\(`Upgrade`, `(.+?)`\)\"", DYNAMIC)
+    assert bool(re.search(refused, upgrade)) is is_refused
+
+
 # --- Traefik itself ------------------------------------------------------------------------------
 
 
