@@ -49,17 +49,30 @@ local function relay(txn, answer)
     txn:done(reply)
 end
 
+-- Whether the application gets every identity header, and as Sidecar says it.
+local function identify(txn, said)
+    for _, name in ipairs(IDENTITY) do
+        txn.http:req_set_header(name, said[name][0])
+    end
+    -- Where there is no room, HAProxy sets nothing and does not say so.
+    local set = txn.http:req_get_headers()
+    for _, name in ipairs(IDENTITY) do
+        local values = set[name]
+        if not values or #values > 0 or values[0] ~= said[name][0] then
+            return false
+        end
+    end
+    return true
+end
+
 core.register_action("sidecar", { "http-req" }, function(txn)
     local answer = core.httpclient():get(question(txn))
     if answer.status ~= 200 then
         relay(txn, answer)
         return
     end
-    for _, name in ipairs(IDENTITY) do
-        txn.http:req_set_header(name, answer.headers[name][0])
-    end
     txn:set_priv(answer.headers["set-cookie"])
-    txn:set_var("txn.sidecar_allows", true)
+    txn:set_var("txn.sidecar_allows", identify(txn, answer.headers))
 end)
 
 core.register_action("sidecar_cookies", { "http-res" }, function(txn)

@@ -295,14 +295,45 @@ def test_a_connection_header_takes_no_identity_header_away(stack: Stack, cookies
     assert (answer.status, received) in [(200, [["bob"]]), (400, [])]
 
 
-def test_an_identity_of_8_kib_passes_whole(gateway: Proxy, stack: Stack, installation: Installation) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Auth-User",
+        "x-auth-roles",
+        "X_Auth_User",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-For",
+        "X-Forwarded-Uri",
+        "X-Own",
+    ],
+)
+def test_no_further_hop_is_told_to_take_headers_away(
+    stack: Stack, cookies: dict[str, Lines], name: str
+) -> None:
+    answer = stack.ask("GET", "/", (("Connection", f"keep-alive, {name}"), *cookies["bob"]))
+    received = stack.app.taken()
+    assert answer.status == (200 if received else 400)
+    assert not any(name.lower() in value.lower() for each in received for value in each.all("Connection"))
+
+
+@pytest.mark.parametrize("own", [0, 6_000, 14_000, 24_000, 40_000], ids=lambda size: f"{size} bytes")
+def test_an_identity_of_8_kib_passes_whole_or_not_at_all(
+    gateway: Proxy, stack: Stack, installation: Installation, own: int
+) -> None:
+    """Whatever room the client's own headers take."""
     roles = [f"{number:03}-{'r' * 56}" for number in range(124)]
     name = f"many-{secrets.token_hex(4)}"
     installation.add_user(name, *(option for role in roles for option in ("--role", role)))
     session = gateway.session(installation.session(name))
-    assert stack.ask("GET", "/", (session,)).status == 200
-    (sent,) = stack.app.only().all("X-Auth-Roles")
-    assert sent.split(",") == roles
+    lines = tuple((f"X-Own-{start}", "x" * 2_000) for start in range(0, own, 2_000))
+    answer = stack.ask("GET", "/", (*lines, session))
+    received = stack.app.taken()
+    assert answer.status == 200 or (own > 20_000 and answer.status >= 400 and not received)
+    for each in received:
+        assert each.all("X-Auth-Roles") == [",".join(roles)]
+        assert each.all("X-Auth-User") == [name]
+        assert each.all("X-Auth-Method") == ["session"]
 
 
 @pytest.mark.parametrize("size", [1, 16_384, 300_000])
@@ -474,13 +505,23 @@ def test_the_way_back_is_no_lie_of_the_clients(person: Person, lie: tuple[str, s
 # --- which site is judged ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["/page", "http://evil.example/page"])
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("/page", "evil.example"),
+        ("http://evil.example/page", "{host}"),
+        ("/page", "evil.example,{host}"),
+        ("/page", "{host},evil.example"),
+        ("/page", "evil.example:1,{host}"),
+        ("/page", "{host} ,evil.example"),
+    ],
+)
 def test_a_site_that_nobody_serves_is_not_the_applications(
-    stack: Stack, cookies: dict[str, Lines], target: str
+    stack: Stack, cookies: dict[str, Lines], target: str, host: str
 ) -> None:
-    host = stack.host if target.startswith("http") else "evil.example"
     try:
-        answer = stack.send(head("GET", target, host, cookies["ann"]))
+        name = stack.host.partition(":")[0]
+        answer = stack.send(head("GET", target, host.format(host=name), cookies["ann"]))
         assert not answer.body or answer.status >= 400
     except ConnectionError:
         pass  # without a word
