@@ -41,8 +41,8 @@ local function relay(txn, answer)
     local reply = txn:reply({ status = answer.status, body = answer.body })
     for name, values in pairs(answer.headers) do
         if not NOT_RELAYED[name] then
-            for _, value in pairs(values) do
-                reply:add_header(name, value)
+            for index = 0, #values do -- `pairs` keeps no order
+                reply:add_header(name, values[index])
             end
         end
     end
@@ -76,7 +76,11 @@ core.register_action("sidecar", { "http-req" }, function(txn)
 end)
 
 core.register_action("sidecar_cookies", { "http-res" }, function(txn)
-    for _, cookie in pairs(txn:get_priv() or {}) do
-        txn.http:res_add_header("set-cookie", cookie)
+    local cookies = txn:get_priv()
+    if not cookies then
+        return
+    end
+    for index = 0, #cookies do
+        txn.http:res_add_header("set-cookie", cookies[index])
     end
 end)

@@ -50,3 +50,14 @@ def test_closed_where_there_is_no_room_for_every_identity_header(
             for received in app.taken():
                 assert all(received.all(name) for name in IDENTITY_HEADERS)
     assert statuses >= {200, 503}
+
+
+def test_cookies_of_the_check_keep_their_order(
+    tmp_path: Path, installation: Installation, app: RecordingApp, ann: Session
+) -> None:
+    keeps = "http-reuse always"
+    cookies = "".join(f"\n    http-response add-header Set-Cookie {name}=1" for name in "abc")
+    with changed("haproxy.cfg", {keeps: keeps + cookies}).standing(tmp_path, installation, app) as stack:
+        for lines, status in (((ann.line,), 200), ((), 401)):
+            answer = stack.ask("GET", "/", lines)
+            assert (answer.status, list(answer.cookies())) == (status, ["a", "b", "c"])
