@@ -13,6 +13,7 @@ import yaml
 from demo.stack import EXAMPLES, ROOT
 from sidecar.gateways import GATEWAYS
 from sidecar.settings import Settings, parse, warnings
+from tests.e2e.harness import OVERRIDES
 
 FOLDER = EXAMPLES / "kubernetes"
 ADDRESS = "sidecar.auth.svc.cluster.local:9000"
@@ -113,6 +114,18 @@ def test_envoy_gateway_asks_and_hands_on_as_envoys_own_example_does() -> None:
     assert asks["http"]["path"] == "/check/envoy"
     (backend,) = asks["http"]["backendRefs"]
     assert f"{backend['name']}.{backend['namespace']}.svc.cluster.local:{backend['port']}" == ADDRESS
+
+
+def test_nothing_that_a_client_made_up_passes_envoy_gateway() -> None:
+    headers = the("envoy-gateway.yaml", "ClientTrafficPolicy")["spec"]["headers"]
+    made_up = {*IDENTITY, *OVERRIDES, "X-Forwarded-Host"}
+    assert set(headers["earlyRequestHeaders"]["remove"]) == {name.lower() for name in made_up}
+
+
+def test_no_header_passes_ingress_nginx_that_says_that_something_else_was_asked() -> None:
+    emptied = the("ingress-nginx.yaml", "ConfigMap", "no-override")["data"]
+    assert set(emptied.values()) == {""}
+    assert set(OVERRIDES) - set(emptied) == {"X-Forwarded-Port", "X-Forwarded-Scheme", "X-Real-IP"}
 
 
 @pytest.mark.parametrize("file", ["traefik.yaml", "ingress-nginx.yaml", "envoy-gateway.yaml"])

@@ -45,6 +45,29 @@ WEBSOCKET: Lines = (
 ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """The answer to that key (RFC 6455, 1.3)."""
 
+OVERRIDES = [
+    "Forwarded",
+    "X-Forwarded-Method",
+    "X-Forwarded-Path",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Uri",
+    "X-Host",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Original-Host",
+    "X-Original-Method",
+    "X-Original-URI",
+    "X-Original-URL",
+    "X-Real-IP",
+    "X-Rewrite-URL",
+]
+"""An application that goes by one of them serves another path, host, method or client than was judged."""
+
 
 # --- asking --------------------------------------------------------------------------------------
 
