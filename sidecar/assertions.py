@@ -55,8 +55,8 @@ class Assertions:
     ) -> HeaderLines | None:
         """The identity's headers, with the assertion; None where no gateway would take all of them.
 
-        It goes by the revocations' last look. Raises StoreUnavailable, and CredentialRefused where the identity
-        ends within this second: an assertion, whose times are whole seconds, would have expired already.
+        It goes by the revocations' last look. Raises StoreUnavailable, and CredentialRefused where the
+        identity ends within this second: an assertion, whose times are whole seconds, has expired by then.
         """
         audience = authority_of(original.host, original.scheme)
         key = (identity.subject, identity.method, identity.session_id, identity.key_id, audience)
