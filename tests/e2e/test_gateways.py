@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tests.e2e.harness import (
     BROWSER,
     OVERRIDES,
     PASSWORD,
+    TIMEOUT,
     WEBSOCKET,
     Answer,
     Installation,
@@ -451,6 +453,25 @@ def _read(connection: socket.socket, size: int) -> bytes:
         assert piece, got
         got += piece
     return got
+
+
+def test_over_http_2_the_same_is_checked_and_removed(
+    gateway: Proxy, stack: Stack, cookies: dict[str, Lines], curl: str
+) -> None:
+    if gateway.name not in {"haproxy", "envoy"}:
+        pytest.skip("its example speaks HTTP/2 over TLS alone, or not at all")
+    own = (("x-auth-user", "admin"), ("x_auth_roles", "admin"), ("x-forwarded-host", "admin"))
+    lines = [option for line in (*own, *cookies["bob"]) for option in ("-H", ": ".join(line))]
+    command = [curl, "--silent", "--http2-prior-knowledge", "--output", os.devnull, *lines]
+    for path, status in (("/page", "200"), ("/admin/", "403")):
+        stack.app.taken()
+        told = [*command, "--write-out", "%{http_version} %{http_code}", f"{stack.url}{path}"]
+        done = subprocess.run(told, capture_output=True, text=True, check=True, timeout=TIMEOUT)
+        assert done.stdout == f"2 {status}"
+        for received in stack.app.taken():
+            assert received.all("X-Auth-User") == ["bob"]
+            assert received.all("X-Forwarded-Host") == [stack.host]
+            assert "admin" not in [value for _, value in received.lines]
 
 
 def test_connections_are_kept_over_refusals_too(stack: Stack, cookies: dict[str, Lines]) -> None:
