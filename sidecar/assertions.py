@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sidecar.caching import Counted
-from sidecar.errors import InvalidToken
+from sidecar.errors import CredentialRefused, InvalidToken
 from sidecar.hosts import authority_of
 from sidecar.identity_claims import identity_claims
 from sidecar.identity_headers import fit
@@ -29,7 +29,7 @@ _Key = tuple[str, str, str, str, str]
 
 class _Entry(NamedTuple):
     identity: Identity
-    lines: HeaderLines
+    lines: HeaderLines | None
     renewed_from: float
     generation: int
     size: int
@@ -55,7 +55,8 @@ class Assertions:
     ) -> HeaderLines | None:
         """The identity's headers, with the assertion; None where no gateway would take all of them.
 
-        It goes by the revocations' last look. Raises StoreUnavailable.
+        It goes by the revocations' last look. Raises StoreUnavailable, and CredentialRefused where the
+        identity ends within this second: an assertion, whose times are whole seconds, has expired by then.
         """
         audience = authority_of(original.host, original.scheme)
         key = (identity.subject, identity.method, identity.session_id, identity.key_id, audience)
@@ -78,13 +79,21 @@ class Assertions:
         token = await self._keys.sign(
             ASSERTION, identity_claims(identity), not_after=identity.expires_at, audience=audience
         )
-        lines = (*headers, (self.header, token.text.encode("ascii")))
-        if not fit(lines):
-            return None
+        if token.expires_at <= token.issued_at:
+            raise CredentialRefused(_ended(identity))
+        all_lines = (*headers, (self.header, token.text.encode("ascii")))
+        lines = all_lines if fit(all_lines) else None
         renewed_from = (token.issued_at + token.expires_at) / 2
         size = len(token.text) + _BESIDE_EACH
         self._entries[key] = _Entry(identity, lines, renewed_from, generation, size)
         return lines
+
+
+def _ended(identity: Identity) -> Reason:
+    """Why an identity is refused that has come to its end."""
+    if identity.session_id:
+        return Reason.SESSION_EXPIRED
+    return Reason.KEY_EXPIRED if identity.key_id else Reason.INVALID_TOKEN
 
 
 class AssertionReader:

@@ -203,6 +203,22 @@ async def test_it_never_outlives_what_it_was_made_from(on: Running) -> None:
     assert (await on.check("nginx", [(b"x-api-key", key)])).status == 401
 
 
+async def test_none_has_expired_already(on: Running) -> None:
+    """Its times are whole seconds: what ends within this one is over."""
+    on.clock.advance(0.5)
+    alice = await on.add_user()
+    session = await on.session(alice)
+    key = (b"x-api-key", await on.api_key(alice, expires_at=on.clock.now() + 20))
+    on.clock.advance(19.4)
+    assert (await verified(on, await asserted(on, key)))["exp"] > int(on.clock.now())
+    on.clock.advance(0.3)
+    refused = await on.check("nginx", [key])
+    assert (refused.status, refused.reason, refused.all(HEADER)) == (401, "key_expired", [])
+    on.clock.advance(0.3)
+    assert (await on.check("nginx", [key])).reason == "key_expired"
+    assert await asserted(on, session)
+
+
 async def renamed(on: Running, alice: User) -> None:
     await on.store.users.change(alice.id, UserChange(name="Alice B"), now=on.clock.now(), by="test")
 
@@ -342,6 +358,15 @@ async def test_d46_it_counts_towards_the_length_that_gateways_take(on: Running) 
     assert len((await verified(on, answer.one(HEADER)))["roles"]) == 200
     refused = await on.check("nginx", [await on.session(large)])
     assert (refused.status, refused.reason, refused.all(HEADER)) == (403, "identity_too_large", [])
+
+
+async def test_what_is_too_long_is_signed_no_more_often(on: Running) -> None:
+    line = await on.session(await on.add_user("large", roles=tuple(f"role-{n:04}" for n in range(500))))
+    for _ in range(3):
+        assert (await on.check("nginx", [line])).reason == "identity_too_large"
+    metrics = await on.metrics()
+    assert 'sidecar_cache_requests_total{cache="assertion",result="hit"} 2.0' in metrics
+    assert 'sidecar_cache_requests_total{cache="assertion",result="miss"} 1.0' in metrics
 
 
 async def test_a_flood_of_hosts_fills_no_memory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

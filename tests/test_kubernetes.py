@@ -13,6 +13,7 @@ import yaml
 from demo.stack import EXAMPLES, ROOT
 from sidecar.gateways import GATEWAYS
 from sidecar.settings import Settings, parse, warnings
+from tests.e2e.harness import OVERRIDES
 
 FOLDER = EXAMPLES / "kubernetes"
 ADDRESS = "sidecar.auth.svc.cluster.local:9000"
@@ -83,12 +84,15 @@ def test_the_probes_ask_the_admin_listener() -> None:
 def test_traefik_asks_and_hands_on_as_its_own_example_does() -> None:
     asks = the("traefik.yaml", "Middleware")["spec"]["forwardAuth"]
     removed = the("traefik.yaml", "Middleware", "no-identity")["spec"]["headers"]["customRequestHeaders"]
-    own = yaml.safe_load((EXAMPLES / "traefik/dynamic.yml").read_text())["http"]["middlewares"]
+    own_settings = yaml.safe_load((EXAMPLES / "traefik/dynamic.yml").read_text())["http"]
+    own = own_settings["middlewares"]
     assert asks["address"] == f"http://{ADDRESS}/check/traefik"
     for key in ("trustForwardHeader", "authRequestHeaders", "authResponseHeaders"):
         assert asks[key] == own["sidecar"]["forwardAuth"][key]
     assert removed == own["no-identity"]["headers"]["customRequestHeaders"]
     assert asks["addAuthCookiesToResponse"] == [settings().session.cookie]
+    (route,) = the("traefik.yaml", "IngressRoute", "app")["spec"]["routes"]
+    assert route["match"] == own_settings["routers"]["app"]["rule"]
 
 
 def test_ingress_nginx_hands_on_every_identity_header() -> None:
@@ -110,6 +114,22 @@ def test_envoy_gateway_asks_and_hands_on_as_envoys_own_example_does() -> None:
     assert asks["http"]["path"] == "/check/envoy"
     (backend,) = asks["http"]["backendRefs"]
     assert f"{backend['name']}.{backend['namespace']}.svc.cluster.local:{backend['port']}" == ADDRESS
+
+
+def test_nothing_that_a_client_made_up_passes_envoy_gateway() -> None:
+    """As far as the resource lets: Gateway API allows 16 names."""
+    headers = the("envoy-gateway.yaml", "ClientTrafficPolicy")["spec"]["headers"]["earlyRequestHeaders"]
+    removed = headers["remove"]
+    assert removed[:8] == [name.lower() for name in IDENTITY]
+    assert set(removed[8:]) <= {name.lower() for name in OVERRIDES}
+    assert len(removed) == 16
+    assert [each["name"] for each in headers["set"]] == ["x-forwarded-host"]
+
+
+def test_no_header_passes_ingress_nginx_that_says_that_something_else_was_asked() -> None:
+    emptied = the("ingress-nginx.yaml", "ConfigMap", "no-override")["data"]
+    assert set(emptied.values()) == {""}
+    assert set(OVERRIDES) - set(emptied) == {"X-Forwarded-Port", "X-Forwarded-Scheme", "X-Real-IP"}
 
 
 @pytest.mark.parametrize("file", ["traefik.yaml", "ingress-nginx.yaml", "envoy-gateway.yaml"])

@@ -41,12 +41,28 @@ local function relay(txn, answer)
     local reply = txn:reply({ status = answer.status, body = answer.body })
     for name, values in pairs(answer.headers) do
         if not NOT_RELAYED[name] then
-            for _, value in pairs(values) do
-                reply:add_header(name, value)
+            for index = 0, #values do -- `pairs` keeps no order
+                reply:add_header(name, values[index])
             end
         end
     end
     txn:done(reply)
+end
+
+-- Whether the application gets every identity header, and as Sidecar says it.
+local function identify(txn, said)
+    for _, name in ipairs(IDENTITY) do
+        txn.http:req_set_header(name, said[name][0])
+    end
+    -- Where there is no room, HAProxy sets nothing and does not say so.
+    local set = txn.http:req_get_headers()
+    for _, name in ipairs(IDENTITY) do
+        local values = set[name]
+        if not values or #values > 0 or values[0] ~= said[name][0] then
+            return false
+        end
+    end
+    return true
 end
 
 core.register_action("sidecar", { "http-req" }, function(txn)
@@ -55,15 +71,16 @@ core.register_action("sidecar", { "http-req" }, function(txn)
         relay(txn, answer)
         return
     end
-    for _, name in ipairs(IDENTITY) do
-        txn.http:req_set_header(name, answer.headers[name][0])
-    end
     txn:set_priv(answer.headers["set-cookie"])
-    txn:set_var("txn.sidecar_allows", true)
+    txn:set_var("txn.sidecar_allows", identify(txn, answer.headers))
 end)
 
 core.register_action("sidecar_cookies", { "http-res" }, function(txn)
-    for _, cookie in pairs(txn:get_priv() or {}) do
-        txn.http:res_add_header("set-cookie", cookie)
+    local cookies = txn:get_priv()
+    if not cookies then
+        return
+    end
+    for index = 0, #cookies do
+        txn.http:res_add_header("set-cookie", cookies[index])
     end
 end)

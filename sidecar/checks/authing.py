@@ -100,6 +100,7 @@ class Authing(Dialect):
                 self._token,
                 ManagementTokenAnswer,
                 AccessKeyCredentials,
+                from_own_sites=True,
             ),
             Endpoint(
                 "POST",

@@ -102,7 +102,8 @@ class Endpoint:
     """One method of one path.
 
     `credentials` names the security schemes of which any one is enough; none: it needs none.
-    `from_own_sites` is for what a foreign page must not do in somebody's browser: signing in and out.
+    `from_own_sites` is for what a foreign page must not do in somebody's browser: signing in and out, and
+    guessing secrets, for which its visitor's network would be banned.
     """
 
     method: str

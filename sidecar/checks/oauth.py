@@ -129,6 +129,7 @@ class OAuth(Dialect):
                 self._introspect,
                 TokenInfo,
                 IntrospectionRequest,
+                from_own_sites=True,
             ),
             Endpoint("GET", "/userinfo", "Tell who is asking", self._userinfo, UserInfo),
         )

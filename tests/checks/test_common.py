@@ -23,6 +23,7 @@ from tests.checks.products import (
     PRODUCTS,
     PULSE,
     REQUEST_ID,
+    TOKEN_PATH,
     VIROLA,
     Endpoint,
     Product,
@@ -350,7 +351,22 @@ async def test_our_own_sites_and_programs_do(start: Start, endpoint: Endpoint, l
         assert (answer.status, bool(answer.cookies())) == (200, True)
 
 
-@pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if not each.signs_in_or_out], ids=str)
+async def test_another_site_bans_nobody(sidecar: Running) -> None:
+    """A form can send JSON, as `text/plain` and with a `=` somewhere in it."""
+    key_id, secret = await sidecar.access_key()
+    guess = json.dumps({"accessKeyId": key_id, "accessKeySecret": "="}).encode()
+    plain = (b"content-type", b"text/plain")
+    for lines in FOREIGN.values():
+        answer = await sidecar.ask("POST", TOKEN_PATH, [REQUEST_ID, plain, *lines], guess)
+        AUTHING.refused(answer, 403, "This was sent from another site")
+    right = json.dumps({"accessKeyId": key_id, "accessKeySecret": secret}).encode()
+    assert_is_answered(await sidecar.ask("POST", TOKEN_PATH, [REQUEST_ID, plain], right))
+
+
+OPEN_TO_ALL = [each for each in ENDPOINTS if not each.signs_in_or_out and each.path != TOKEN_PATH]
+
+
+@pytest.mark.parametrize("endpoint", OPEN_TO_ALL, ids=str)
 async def test_what_changes_nothing_may_be_asked_from_anywhere(start: Start, endpoint: Endpoint) -> None:
     async with start({"limits": {"login": "1000/minute"}}) as sidecar:
         request = await good(sidecar, endpoint)

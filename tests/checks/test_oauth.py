@@ -486,6 +486,16 @@ async def test_wrong_secrets_ban_whoever_tries_them(sidecar: Running) -> None:
     assert await told(sidecar, basic(key_id, secret), "x") == INACTIVE
 
 
+async def test_another_site_bans_nobody(sidecar: Running) -> None:
+    key_id, secret = await sidecar.access_key()
+    guess = urlencode({"token": "x", "client_id": key_id, "client_secret": "wrong"}).encode()
+    for line in [(b"sec-fetch-site", b"cross-site"), (b"origin", b"https://evil.com")] * 3:
+        answer = await sidecar.ask("POST", PATH, [FORM, line], guess)
+        refused(answer, 403, "access_denied")
+        assert answer.json["error_description"] == "This was sent from another site"
+    assert await told(sidecar, basic(key_id, secret), "x") == INACTIVE
+
+
 async def test_a_backend_may_ask_more_often_than_people_sign_in(sidecar: Running, client: Line) -> None:
     token = await sidecar.token(await sidecar.add_user())
     for _ in range(50):

@@ -33,6 +33,12 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
+def curl() -> str:
+    """Debian's `curl`."""
+    return _installed("curl", "curl")
+
+
+@pytest.fixture(scope="session")
 def need_nginx() -> None:
     """Skips where nginx is not installed."""
     PROXIES["nginx"].need()

@@ -45,6 +45,29 @@ WEBSOCKET: Lines = (
 ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """The answer to that key (RFC 6455, 1.3)."""
 
+OVERRIDES = [
+    "Forwarded",
+    "X-Forwarded-Method",
+    "X-Forwarded-Path",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Uri",
+    "X-Host",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Original-Host",
+    "X-Original-Method",
+    "X-Original-URI",
+    "X-Original-URL",
+    "X-Real-IP",
+    "X-Rewrite-URL",
+]
+"""An application that goes by one of them serves another path, host, method or client than was judged."""
+
 
 # --- asking --------------------------------------------------------------------------------------
 
@@ -169,8 +192,8 @@ class _RecordingPage(Page):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
-        """The page; a WebSocket to whoever asks for one."""
-        if self.headers.get("Upgrade") == "websocket":
+        """The page; another protocol to whoever asks for one, whatever it is."""
+        if "Upgrade" in self.headers:
             self._echo()
         else:
             self.answer()
@@ -184,11 +207,11 @@ class _RecordingPage(Page):
         self.server.received.append(Received(self.command, target, self.headers.items(), self.body))
 
     def _echo(self) -> None:
-        """What is said behind a WebSocket's handshake is said back, to the end of the connection."""
+        """What is said behind the answer is said back, to the end of the connection."""
         self._record()
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "websocket")
+        self.send_header("Upgrade", self.headers["Upgrade"])
         self.send_header("Sec-WebSocket-Accept", ACCEPTED)
         self.end_headers()
         while said := self.connection.recv(65536):

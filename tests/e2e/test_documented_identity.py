@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
 from demo.stack import ROOT, wait_for
-from tests.e2e.harness import Answer, Installation, Lines, Sidecar, ask, head
+from tests.e2e.harness import Answer, Installation, Lines, RecordingApp, Session, Sidecar, ask, head
+from tests.e2e.proxies import PROXIES, Changes, Place, Proxy
 
 TEXT = (ROOT / "docs/identity.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:9000"
@@ -48,6 +50,54 @@ class Protected:
         # The issuer is a name, and stays; the keys are where this server listens.
         exec(snippet.replace(f"{ADDRESS}/.well", f"{self.sidecar.listen}/.well"), names)
         return names
+
+
+ROWS = dict(
+    re.findall(r"^\| (\w+) \|[^|]+\| (`.+`) \|$", TEXT.partition("add:")[2].partition("###")[0], re.MULTILINE)
+)
+"""By gateway: the lines that hand on the assertion."""
+
+PLACES = {
+    "nginx": ("nginx.conf", ["$upstream_http_x_auth_method;", "X-Auth-Method      $auth_method;"]),
+    "Traefik": ("dynamic.yml", ["          - X-Auth-Method"]),
+    "Caddy": ("Caddyfile", ["copy_headers X-Auth-Roles X-Auth-Permissions X-Auth-Account X-Auth-Method"]),
+    "HAProxy": ("sidecar.lua", ['"x-auth-method",']),
+    "Envoy": ("envoy.yaml", ["                              - { exact: x-auth-method }"]),
+}
+"""By gateway: a file of its example, and behind what in it each of them belongs."""
+
+
+def handing_on_assertions(gateway: str) -> Proxy:
+    """The gateway's example, with what is documented."""
+    proxy, (file, places) = PROXIES[gateway.lower()], PLACES[gateway]
+    lines = re.findall("`(.+?)`", ROWS[gateway])
+    more = {
+        place: f"{place}\n{' ' * (len(place) - len(place.lstrip()))}{line}"
+        for place, line in zip(places, lines, strict=True)
+    }
+
+    def changes(place: Place) -> Changes:
+        usual = proxy.changes(place)
+        return {**usual, file: {**usual[file], **more}}
+
+    return replace(proxy, changes=changes)
+
+
+@pytest.mark.parametrize("gateway", PLACES)
+def test_a_gateway_hands_on_the_assertion_as_shown(
+    gateway: str, tmp_path: Path, installation: Installation, app: RecordingApp, ann: Session
+) -> None:
+    proxy = handing_on_assertions(gateway)
+    proxy.need()
+    on = {"identity_assertion__enabled": "true"}
+    with proxy.standing(tmp_path, installation, app, **on) as stack:
+        own = (("X-Auth-Assertion", "forged"), ("X_Auth_Assertion", "forged"))
+        assert stack.ask("GET", "/", (*own, proxy.session(ann))).status == 200
+        received = app.only()
+    (assertion,) = received.all("X-Auth-Assertion")
+    claims = jwt.decode(assertion, options={"verify_signature": False})
+    assert (claims["aud"], claims["preferred_username"]) == (stack.host, "ann")
+    assert "forged" not in str(received.lines)
 
 
 @pytest.fixture(scope="module")

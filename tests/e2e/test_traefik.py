@@ -21,6 +21,7 @@ from tests.e2e.conftest import FAST
 from tests.e2e.harness import (
     API,
     BROWSER,
+    OVERRIDES,
     Answer,
     Installation,
     Lines,
@@ -35,6 +36,7 @@ from tests.e2e.proxies import PROXIES
 
 APP = "app.example.com"
 DYNAMIC = (EXAMPLES / "traefik/dynamic.yml").read_text()
+REMOVED = re.findall(r'^ {10}(\S+): ""$', DYNAMIC, re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -191,13 +193,36 @@ def test_a_session_in_use_is_refreshed_for_every_host(sidecar: Sidecar, at_examp
 
 def test_the_example_passes_on_every_identity_header() -> None:
     assert listed("authResponseHeaders") == list(Settings().identity_headers) == list(IDENTITY_HEADERS)
-    removed = re.findall(r'^ {10}(\S+): ""$', DYNAMIC, re.MULTILINE)
+    removed = [name for name in REMOVED if "Auth" in name]
     spellings = [
         "".join(map("".join, zip(words, (*between, ""), strict=True)))
         for words in (name.split("-") for name in IDENTITY_HEADERS)
         for between in product("-_", repeat=len(words) - 1)
     ]
     assert sorted(removed) == sorted(spellings)
+
+
+def test_the_example_removes_what_says_that_something_else_was_asked() -> None:
+    said_by_traefik = {"X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP"}
+    assert set(OVERRIDES) - set(REMOVED) == said_by_traefik
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "is_refused"),
+    [
+        ("websocket", False),
+        ("WebSocket", False),
+        ("h2c", True),
+        ("", True),
+        ("TLS/1.0", True),
+        ("h2c, websocket", True),
+        ("websocket, h2c", True),
+        ("websocket/13", True),
+    ],
+)
+def test_a_wish_for_another_upgrade_finds_no_router(upgrade: str, is_refused: bool) -> None:
+    (refused,) = re.findall(r"&& !HeaderRegexp\(`Upgrade`, `(.+?)`\)\"", DYNAMIC)
+    assert bool(re.search(refused, upgrade)) is is_refused
 
 
 # --- Traefik itself ------------------------------------------------------------------------------
