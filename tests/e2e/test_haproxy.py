@@ -60,4 +60,5 @@ def test_cookies_of_the_check_keep_their_order(
     with changed("haproxy.cfg", {keeps: keeps + cookies}).standing(tmp_path, installation, app) as stack:
         for lines, status in (((ann.line,), 200), ((), 401)):
             answer = stack.ask("GET", "/", lines)
-            assert (answer.status, list(answer.cookies())) == (status, ["a", "b", "c"])
+            names = [name for name in answer.cookies() if name != HAPROXY.cookie]  # which may be refreshed
+            assert (answer.status, names) == (status, ["a", "b", "c"])
