@@ -115,6 +115,11 @@ class SharedWindows(Storage):
         self._unwritten = Windows(clock)
         self._is_writable = True
 
+    def go_on_from(self, before: SharedWindows) -> None:
+        """Counts on with what these could not write, together with them."""
+        self._unwritten = before._unwritten
+        self._is_writable = before._is_writable
+
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
         """What the library is to take for a failing storage: what fails here, the caller is to know."""
