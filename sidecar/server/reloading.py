@@ -82,12 +82,12 @@ class Current:
         settings = with_fixed(given, running)
         parts = with_settings(self._parts, settings)
         await parts.keys.start()
+        begin_log(settings)  # first: loggers that are bound once keep their level
         # Nothing is awaited from here on: there is no moment between the two.
         before, after = self.application, Application(parts)
         after.start_after(before)
         self.application, self._parts = after, parts
         self._end_later(before)
-        begin_log(settings)
         self._tell(kept=set(FIXED).intersection(changes(running, given)), changed=changes(running, settings))
 
     def _tell(self, *, kept: set[str], changed: tuple[str, ...]) -> None:
