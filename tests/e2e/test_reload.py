@@ -87,10 +87,14 @@ class Reloading:
 
     def reload(self, text: str, event: str = "reloaded") -> None:
         """Writes the file, and returns when the log says what came of it."""
-        before = len(self.named(event))
+        before = len(self._outcomes())
         self.file.write_text(text)
         self.hang_up()
-        eventually(lambda: len(self.named(event)) > before)
+        eventually(lambda: len(self._outcomes()) > before)
+        assert self._outcomes()[-1] == event, self.named("config_fault")
+
+    def _outcomes(self) -> list[str]:
+        return [each["event"] for each in self.events() if each["event"] in {"reloaded", "reload_failed"}]
 
     def check(self, *lines: tuple[str, str]) -> Answer:
         request = head("GET", "/check/nginx", "sidecar", (*CHECK, *lines))
@@ -191,14 +195,12 @@ def test_it_is_said_what_has_changed_by_key_alone(reloading: Reloading) -> None:
     before = reloading.metric("sidecar_config_last_reload_success_timestamp_seconds")
     assert before is not None
     reloading.reload(NEW)
-    assert reloading.named("reloaded")[-1]["changed"] == [
-        "identity_headers",
-        "rules[0].name",
-        "rules[0].access",
-    ]
+    changed = ["identity_headers", "rules[0].name", "rules[0].access"]
+    assert reloading.named("reloaded")[-1]["changed"] == changed
     after = reloading.metric("sidecar_config_last_reload_success_timestamp_seconds")
     assert after is not None
     assert after > before
+    eventually(lambda: bool(reloading.named("administered")))
     (line,) = reloading.named("administered")
     assert (line["by"], line["what"], line["result"]) == ("SIGHUP", "reload", "done")
     assert line["arguments"] == " ".join(changed)
@@ -228,7 +230,7 @@ def test_what_cannot_change_is_said_and_the_rest_takes_effect(reloading: Reloadi
         reloading.reload(fixed + NEW)
         assert kind(reloading.check(reloading.session.line)) == "new"
     warned = [each["path"] for each in reloading.named("config_not_applied")]
-    assert warned == ["audit.file", "server.header_limit", "server.max_connections"] * 2
+    assert warned == ["audit.file", "server.drain", "server.header_limit", "server.max_connections"] * 2
     assert reloading.named("reloaded")[-1]["changed"] == []
 
 
@@ -246,7 +248,7 @@ def test_bad_settings_change_nothing_and_every_fault_is_said(reloading: Reloadin
     assert sorted(each["path"] for each in reloading.named("config_fault")) == FAULTS
     assert reloading.metric("sidecar_config_last_reload_successful") == 0
     assert reloading.is_old()
-    assert reloading.named("administered")[-1]["result"] == "failed"
+    eventually(lambda: [each["result"] for each in reloading.named("administered")] == ["failed"])
 
     reloading.reload(NEW)
     assert reloading.metric("sidecar_config_last_reload_successful") == 1
@@ -324,8 +326,9 @@ class _Recording(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        assert self.server.release.wait(TIMEOUT)
         body = jwks(jwk("ES256", "k"))
-        self.send_response(200)
+        self.send_response(200 if self.path == "/jwks" else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -340,6 +343,8 @@ class _System(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Recording)
         self.asked: list[str] = []
+        self.release = threading.Event()
+        self.release.set()
 
 
 @contextmanager
@@ -350,6 +355,7 @@ def another_system() -> Iterator[_System]:
         try:
             yield system
         finally:
+            system.release.set()
             system.shutdown()
             thread.join()
 
@@ -370,6 +376,7 @@ def issuing(system: _System) -> str:
 type = "jwt"
 issuer = "https://idp.example.com"
 audience = "app"
+algorithms = ["ES256"]
 jwks_url = "http://127.0.0.1:{system.server_port}/jwks"
 """
 
@@ -389,3 +396,15 @@ def test_a_system_that_is_removed_is_asked_no_more_and_a_new_one_is(reloading: R
         asked = len(old.asked)
         reloading.check(theirs)
         assert len(old.asked) == asked
+
+
+def test_who_waits_for_a_system_that_is_removed_gets_its_answer(reloading: Reloading) -> None:
+    with another_system() as old, connected(reloading.sidecar.listen) as connection:
+        reloading.reload(OLD + asking(old))
+        old.release.clear()
+        connection.sendall(head("GET", "/check/nginx", "sidecar", (*CHECK, ("Cookie", "theirs=value"))))
+        eventually(lambda: old.asked == ["/who"])
+        reloading.reload(OLD)
+        old.release.set()
+        assert read_answer(connection).status == 401  # and not 503: nobody was stopped
+        eventually(lambda: reloading.metric('sidecar_upstream_open{upstream="old"}') is None)
