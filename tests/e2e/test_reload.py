@@ -305,6 +305,15 @@ def test_sessions_and_bans_live_on(reloading: Reloading) -> None:
     assert reloading.check(reloading.session.line).one("X-New-User") == "ann"
 
 
+def test_what_is_counted_in_memory_is_not_forgotten(reloading: Reloading) -> None:
+    limited = OLD + '[limits]\nchecks = "3/hour"\n'
+    status = head("GET", "/api/v1/status", "sidecar")
+    reloading.reload(limited)
+    assert [ask(reloading.sidecar.listen, status).status for _ in range(4)] == [401, 401, 401, 429]
+    reloading.reload(limited + '[traffic_guard]\ndeny_user_agents = ["nobody"]\n')
+    assert ask(reloading.sidecar.listen, status).status == 429
+
+
 def test_fifty_reloads_leave_nothing_behind(reloading: Reloading) -> None:
     def resident() -> int:
         status = Path(f"/proc/{reloading.sidecar.process.pid}/status").read_text()
@@ -323,6 +332,12 @@ def test_fifty_reloads_leave_nothing_behind(reloading: Reloading) -> None:
 
 class _Recording(BaseHTTPRequestHandler):
     server: _System
+    protocol_version = "HTTP/1.1"
+
+    def finish(self) -> None:
+        """Whoever was connected has gone."""
+        super().finish()
+        self.server.left += 1
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
@@ -343,6 +358,7 @@ class _System(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Recording)
         self.asked: list[str] = []
+        self.left = 0
         self.release = threading.Event()
         self.release.set()
 
@@ -392,6 +408,7 @@ def test_a_system_that_is_removed_is_asked_no_more_and_a_new_one_is(reloading: R
         eventually(lambda: new.asked == ["/jwks"])
         eventually(lambda: reloading.metric('sidecar_upstream_open{upstream="old"}') is None)
         assert reloading.metric('sidecar_cache_entries{cache="old"}') is None
+        eventually(lambda: old.left == 1)  # the connection that was kept for the next question
         assert reloading.metric('sidecar_upstream_open{upstream="new"}') == 0
         asked = len(old.asked)
         reloading.check(theirs)
