@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 from urllib.parse import urlsplit
@@ -106,8 +106,7 @@ async def services(
     store = open_store(settings.store.url, read_only=read_only, observe=metrics.store_observer(backend))
     try:
         revocations = Revocations(store.changes, clock)
-        lifetime = settings.identity_assertion.lifetime
-        keys = KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
+        keys = _key_ring(settings, store, revocations, clock)
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
         audit = (UnwrittenAudit if read_only else Audit)(settings.audit, clock, metrics)
@@ -115,6 +114,19 @@ async def services(
     finally:
         passwords.close()
         await store.close()
+
+
+def with_settings(parts: Services, settings: Settings) -> Services:
+    """The same services under other settings. The store, the clock, and what was counted and noted stay."""
+    keys = _key_ring(settings, parts.store, parts.revocations, parts.clock)
+    sessions = Sessions(parts.store.sessions, keys, parts.clock, settings.session)
+    usage = parts.usage.with_interval(settings.session.touch_interval)
+    return replace(parts, settings=settings, keys=keys, sessions=sessions, usage=usage)
+
+
+def _key_ring(settings: Settings, store: Store, revocations: Revocations, clock: Clock) -> KeyRing:
+    lifetime = settings.identity_assertion.lifetime
+    return KeyRing(store.signing_keys, revocations, clock, settings.tokens, lifetime)
 
 
 class Application:
@@ -144,6 +156,24 @@ class Application:
     async def __aexit__(self, *_: object) -> None:
         await self._elsewhere.close()
         await self.save()
+
+    @property
+    def systems(self) -> frozenset[str]:
+        """The names of other systems that vouch for users."""
+        return self._elsewhere.names
+
+    def start_after(self, before: Application) -> None:
+        """Begins where another one has served until now. What both have counted counts in both.
+
+        Caches begin empty: what is in those of the other one was true under its own settings.
+        """
+        self._limits.go_on_from(before._limits)
+        self._elsewhere.start()
+
+    async def end(self) -> None:
+        """For when nothing more is asked: ends what it has in the background after its last answer."""
+        await self.auth.idle()
+        await self._elsewhere.close()
 
     async def save(self) -> None:
         """Writes what was counted in memory. An outage is logged: there is a next time."""

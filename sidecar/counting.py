@@ -144,6 +144,11 @@ class SharedWindows(Storage):
         self._is_outage_told = False
         self._told_at = -inf
 
+    def go_on_from(self, before: SharedWindows) -> None:
+        """Counts on with what these could not write, together with them."""
+        self._unwritten = before._unwritten
+        self._is_writable = before._is_writable
+
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
         """What the library is to take for a failing storage: what fails here, the caller is to know."""

@@ -100,6 +100,11 @@ class Elsewhere:
         self.issuers = {name: self._made[name] for name in enabled if isinstance(settings[name], JwtSettings)}
         self.asked = {name: self._made[name] for name in enabled if name not in self.issuers}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of those that were made."""
+        return frozenset(self._made)
+
     def start(self) -> None:
         """Begins what takes time, and waits for nothing: a system that is down keeps nobody from starting."""
         for keys in self._keys:

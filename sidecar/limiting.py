@@ -57,6 +57,10 @@ class _RateInMemory:
         window = self._windows.find(_CHECKS + who)
         return window.ends_at - self._clock.now() if window else 0.0
 
+    def go_on_from(self, before: _RateInMemory) -> None:
+        """Counts on in the same windows, together with it; one that is open ends when it would have."""
+        self._windows = before._windows
+
     async def load(self) -> None:
         """Goes on where the process before ended. Raises StoreUnavailable."""
         saved = await self._store.list(_CHECKS, now=self._clock.now())
@@ -98,6 +102,15 @@ class RequestLimits:
         self._audit = audit
         self._clock = clock
         self._refused = metrics.rate_limited
+
+    def go_on_from(self, before: RequestLimits) -> None:
+        """Counts on what these have in memory, together with them: other limits forgive nobody anything."""
+        self._checking = before._checking
+        self._attempted.go_on_from(before._attempted)
+        self._failed.go_on_from(before._failed)
+        self._bans.go_on_from(before._bans)
+        if self._checks is not None and before._checks is not None:
+            self._checks.go_on_from(before._checks)
 
     def count_check(self, client: IPAddress) -> None:
         """A request to a product's endpoint. Raises Throttled where this client has asked too often."""

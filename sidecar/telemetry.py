@@ -150,9 +150,10 @@ class Metrics:
             ["route", "method", "code"],
             registry=registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = 0
+        Gauge(
             "sidecar_requests_in_flight", "HTTP requests that are being answered.", registry=registry
-        )
+        ).set_function(lambda: self.in_flight)
         self.cache_requests = PlainCounter(
             "sidecar_cache_requests_total", "Look-ups in caches.", ["cache", "result"], registry=registry
         )
@@ -247,6 +248,13 @@ class Metrics:
         Gauge("sidecar_build_info", "Always 1.", ["version", "python"], registry=registry).labels(
             __version__, platform.python_version()
         ).set(1)
+
+    def forget(self, system: str) -> None:
+        """Shows no more how another system is: it is asked no more. What was counted stays."""
+        self.upstream_open.remove(system)
+        self.jwks_last_success.remove(system)
+        for cache in (system, f"{system}:refused"):
+            self.cache_entries.remove(cache)
 
     def store_observer(self, backend: str) -> Callable[[str, str, float], None]:
         """What a store reports its operations to: a name, ok or error, and seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from math import inf
 from typing import Literal
 
@@ -32,6 +33,12 @@ class UsageRecorder:
         }
         self._interval = interval
         self._known: LRUCache[str, Usage] = LRUCache(_MOST_SESSIONS)
+
+    def with_interval(self, interval: float) -> UsageRecorder:
+        """The same knowledge under another interval: what could not be written yet is still known."""
+        other: UsageRecorder = copy(self)
+        other._interval = interval
+        return other
 
     def of_session(self, session: Session) -> Usage:
         """What is known of the session's use, here and in the store: one value for all its credentials."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from sidecar.records import NewUser, User
 
 if TYPE_CHECKING:
     from sidecar.app import Services
-    from sidecar.settings import Settings
 
 FIRST_USER = "admin"
 
@@ -30,22 +28,29 @@ _EXAMPLE_LIFETIME = 3600.0
 @click.option("--listen", metavar="ADDRESS", help="Instead of server.listen.")
 @click.option("--admin-listen", metavar="ADDRESS", help="Instead of server.admin_listen.")
 def serve(config: Path | None, listen: str | None, admin_listen: str | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what was accepted.
+    """Serve until SIGTERM or Ctrl-C; then finish what was accepted. SIGHUP reads the settings again.
 
     Without a settings file it shows how to begin: the first user and their password, once, and three
     requests to try.
     """
     from sidecar.elsewhere import unusable_keys
+    from sidecar.server.logging import begin_log
     from sidecar.settings import find_file, load
 
     _override(SIDECAR_SERVER__LISTEN=listen, SIDECAR_SERVER__ADMIN_LISTEN=admin_listen)
     file = find_file(config)
     settings = load(file, unusable_keys)
-    _begin_log(settings)
+    begin_log(settings)
 
     from sidecar.server.process import run
 
-    run(settings, _nothing_to_show if file else _first_contact)
+    # A file that was there is the one to read again, also where it has vanished: the defaults are none of
+    # the operator's.
+    run(
+        settings,
+        lambda: load(file or find_file(config), unusable_keys),
+        _nothing_to_show if file else _first_contact,
+    )
 
 
 def _override(**given: str | None) -> None:
@@ -54,18 +59,6 @@ def _override(**given: str | None) -> None:
     What is wrong with it is then said like anything else in the settings, with its key path.
     """
     os.environ.update({name: value for name, value in given.items() if value is not None})
-
-
-def _begin_log(settings: Settings) -> None:
-    import structlog
-
-    from sidecar.settings import warnings
-    from sidecar.telemetry import configure_logging
-
-    configure_logging(settings.log.level, settings.log.format, sys.stderr)
-    log = structlog.get_logger(__name__)
-    for warning in warnings(settings):
-        log.warning("config_warning", path=warning.path, message=warning.message)
 
 
 # --- first contact -------------------------------------------------------------------------------

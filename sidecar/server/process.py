@@ -13,10 +13,11 @@ import structlog
 import uvicorn
 import uvloop
 
-from sidecar.app import Application, Services, services
+from sidecar.app import Services, services
 from sidecar.server.descriptors import most_connections, raise_limit
 from sidecar.server.listeners import listening
 from sidecar.server.protocol import limited
+from sidecar.server.reloading import Current, Read
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
 
@@ -38,8 +39,10 @@ log = structlog.get_logger(__name__)
 Started = Callable[[Services], Awaitable[None]]
 
 
-def run(settings: Settings, started: Started) -> None:
-    """Serves until SIGTERM or SIGINT. `started` is awaited once, when both listeners accept.
+def run(settings: Settings, read: Read, started: Started) -> None:
+    """Serves until SIGTERM or SIGINT; SIGHUP has it `read` the settings again.
+
+    `started` is awaited once, when both listeners accept.
 
     Raises ListenerError, AuditUnusable, InvalidValue, StoreUnusable or StoreUnavailable where it cannot
     start. What `started` raises ends the service, and comes in an ExceptionGroup.
@@ -49,52 +52,64 @@ def run(settings: Settings, started: Started) -> None:
     # name server hangs must not keep all others waiting. It makes 4, if not told otherwise.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
-        uvloop.run(_serve(settings, auth, admin, descriptors, started))
+        uvloop.run(_serve(settings, read, auth, admin, descriptors, started))
 
 
 async def _serve(
     settings: Settings,
+    read: Read,
     auth_socket: socket.socket,
     admin_socket: socket.socket,
     descriptors: int,
     started: Started,
 ) -> None:
-    stopping = _stop_signal()  # first of all: whoever stops it while it starts gets an orderly end
-    async with services(settings) as parts, parts.audit, Application(parts) as application:
+    # First of all: whoever stops it while it starts gets an orderly end.
+    stopping, reloading = _signalled(signal.SIGTERM, signal.SIGINT), _signalled(signal.SIGHUP)
+    async with services(settings) as parts, parts.audit, Current(parts, read) as current:
         await parts.keys.start()
         most = most_connections(settings.server.max_connections, descriptors)
-        auth = _Listener(application.auth, settings, most)
-        admin = _Listener(application.admin, settings, ADMIN_CONNECTIONS)
+        auth = _Listener(current.auth, settings, most)
+        admin = _Listener(current.admin, settings, ADMIN_CONNECTIONS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
             tasks.create_task(admin.serve(sockets=[admin_socket]))
-            tidying = tasks.create_task(_tidy_now_and_then(application))
+            tidying = tasks.create_task(_tidy_now_and_then(current))
             await auth.accepting.wait()
             await admin.accepting.wait()
             log.info("started", listen=settings.server.listen, admin_listen=settings.server.admin_listen)
             await started(parts)
+            following = tasks.create_task(_reload_when_asked(current, reloading))
             await stopping.wait()
+            following.cancel()
             log.info("draining", connections=len(auth.server_state.connections))
-            application.is_draining = True
+            current.application.is_draining = True
             await auth.give_back()
             auth.should_exit = admin.should_exit = True
             tidying.cancel()
     log.info("stopped")
 
 
-def _stop_signal() -> asyncio.Event:
-    stopping = asyncio.Event()
+def _signalled(*numbers: signal.Signals) -> asyncio.Event:
+    came = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping
+    for number in numbers:
+        loop.add_signal_handler(number, came.set)
+    return came
 
 
-async def _tidy_now_and_then(application: Application) -> None:
+async def _reload_when_asked(current: Current, asked: asyncio.Event) -> None:
+    """One after the other. Who asks during a reload has the settings read once more after it."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        await current.reload()
+
+
+async def _tidy_now_and_then(current: Current) -> None:
     while True:
         try:
-            await application.purge()
-            await application.save()
+            await current.application.purge()
+            await current.application.save()
         except Exception:  # a fault in what nobody waits for is no reason to end the service
             log.exception("tidying_failed")
         await asyncio.sleep(_TIDY_EVERY)
@@ -104,6 +119,7 @@ def server_config(app: ASGIApp, settings: Settings, connections: int) -> uvicorn
     """uvicorn as both listeners run it, each for so many connections at once."""
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=limited(settings.server.header_limit, connections),
         ws="none",
         lifespan="off",

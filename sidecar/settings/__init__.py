@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.errors import SettingsError
+from sidecar.settings.changes import FIXED, changes, with_fixed
 from sidecar.settings.contradictions import contradictions
 from sidecar.settings.external import (
     AskingSettings,
@@ -35,6 +36,7 @@ from sidecar.settings.surprises import warnings
 from sidecar.settings.types import Rate
 
 __all__ = [
+    "FIXED",
     "IDENTITY_FIELDS",
     "AskingSettings",
     "AuditSettings",
@@ -53,10 +55,12 @@ __all__ = [
     "Tokens",
     "TrafficGuard",
     "UpstreamSettings",
+    "changes",
     "find_file",
     "load",
     "parse",
     "warnings",
+    "with_fixed",
 ]
 
 Examine = Callable[[Settings], Iterable[Contradiction]]

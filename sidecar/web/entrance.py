@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ class Entrance:
         self._pages = pages
         self._metrics = metrics
         self._in_flight = 0
-        metrics.in_flight.set_function(lambda: self._in_flight)
+        self._is_idle: asyncio.Event | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -58,6 +59,7 @@ class Entrance:
         if check is None:
             check = self._checks.get(self._prefix_of(scope["raw_path"]))
         self._in_flight += 1
+        self._metrics.in_flight += 1
         try:
             if check is not None:
                 scope["route"] = check
@@ -68,7 +70,16 @@ class Entrance:
             else:
                 await self._show(self._page, request, scope, receive, send)
         finally:
+            self._metrics.in_flight -= 1
             self._in_flight -= 1
+            if self._is_idle is not None and not self._in_flight:
+                self._is_idle.set()
+
+    async def idle(self) -> None:
+        """Returns when nothing is being answered. For when nothing more comes."""
+        if self._in_flight:
+            self._is_idle = asyncio.Event()
+            await self._is_idle.wait()
 
     def _prefix_of(self, raw_path: bytes) -> str:
         """The check whose question goes on behind its own path, or nothing."""

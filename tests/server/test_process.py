@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.app import Application, services
+from sidecar.app import services
 from sidecar.server import process
+from sidecar.server.reloading import Current
 from sidecar.settings import parse
 
 
@@ -25,11 +26,12 @@ async def test_a_fault_in_the_purge_is_logged_and_there_is_a_next_time(
             raise fault
         again.set()
 
-    async with services(parse({"store": {"url": f"sqlite:///{tmp_path}/sidecar.db"}})) as parts:
-        application = Application(parts)
-        monkeypatch.setattr(application, "purge", purge)
+    settings = parse({"store": {"url": f"sqlite:///{tmp_path}/sidecar.db"}})
+    async with services(settings) as parts:
+        current = Current(parts, lambda: settings)
+        monkeypatch.setattr(current.application, "purge", purge)
         with capture_logs() as logs:
-            tidying = asyncio.create_task(process._tidy_now_and_then(application))
+            tidying = asyncio.create_task(process._tidy_now_and_then(current))
             await asyncio.wait_for(again.wait(), 30)
         tidying.cancel()
     assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("tidying_failed", True)]
