@@ -146,8 +146,8 @@ class SharedWindows(Storage):
 
     def go_on_from(self, before: SharedWindows) -> None:
         """Counts on with what these could not write, together with them."""
-        self._unwritten = before._unwritten
-        self._is_writable = before._is_writable
+        self._unwritten, self._settling = before._unwritten, before._settling
+        self._is_settled = False  # the next count looks
 
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:

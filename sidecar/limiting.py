@@ -105,10 +105,7 @@ class RequestLimits:
 
     def go_on_from(self, before: RequestLimits) -> None:
         """Counts on what these have in memory, together with them: other limits forgive nobody anything."""
-        self._checking = before._checking
-        self._attempted.go_on_from(before._attempted)
-        self._failed.go_on_from(before._failed)
-        self._bans.go_on_from(before._bans)
+        self._shared.go_on_from(before._shared)
         if self._checks is not None and before._checks is not None:
             self._checks.go_on_from(before._checks)
 
