@@ -38,22 +38,25 @@ class IdentityHeaders:
     def render(self, identity: Identity) -> HeaderLines | None:
         """The complete headers; None where they are longer than a gateway would take."""
         values = tuple([getattr(identity, field) for field in self._fields])
-        # What is too long may be of any length: it is not remembered.
-        return self._lines(values) if sum(map(_length, values)) <= LIMIT else None
+        try:
+            return self._lines(values)
+        except _TooLong:
+            return None
 
-    def _rendered(self, values: tuple[Value, ...]) -> HeaderLines | None:
+    def _rendered(self, values: tuple[Value, ...]) -> HeaderLines:
         lines = tuple(zip(self._names, map(_escaped_value, values), strict=True))
-        return lines if fit(lines) else None
+        if not fit(lines):
+            raise _TooLong
+        return lines
+
+
+class _TooLong(Exception):
+    """What is too long may be of any length: an error is not remembered."""
 
 
 def fit(lines: HeaderLines) -> bool:
     """Whether an answer may have all of these: `LIMIT`."""
     return sum(len(name) + len(": \r\n") + len(value) for name, value in lines) <= LIMIT
-
-
-def _length(value: Value) -> int:
-    """Bytes that it has in a header, at least."""
-    return len(value) if isinstance(value, str) else sum(map(len, value), len(value) - 1)
 
 
 def _escaped_value(value: Value) -> bytes:

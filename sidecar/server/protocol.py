@@ -228,6 +228,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Counted from what was parsed: one chunk may hold a head, a body and the next head."""
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
+    def on_response_complete(self) -> None:
+        """An answer is out. While requests wait that came behind it, no more of them are read."""
+        super().on_response_complete()
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()
+
     # --- the end ---------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
