@@ -19,9 +19,7 @@ def read_object(text: bytes) -> dict[str, Any]:
     NaN and what is as good as infinite, half a surrogate pair, and nesting that nobody means.
     """
     try:
-        value = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refused, parse_float=_finite
-        )
+        value = _DECODER.decode(text.decode("utf-8"))
         if text.count(b"{") + text.count(b"[") > DEEPEST:
             _refuse_deeper(value, DEEPEST)
         if b"\\u" in text:  # half a surrogate pair cannot be written again
@@ -49,6 +47,10 @@ def _finite(number: str) -> float:
     if isinf(value):
         raise ValueError("it is as good as infinite")
     return value
+
+
+# Made once: a token is two objects, and making this takes as long as reading one.
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refused, parse_float=_finite)
 
 
 def _refuse_deeper(value: object, levels: int) -> None:
