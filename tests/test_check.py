@@ -191,34 +191,6 @@ async def test_the_first_use_in_an_app_is_written_at_once(start: Start) -> None:
 # --- revocation ----------------------------------------------------------------------------------
 
 
-async def revoke_session(sidecar: Running, user: int) -> None:
-    await sidecar.store.sessions.revoke_user(user)
-
-
-async def revoke_everything(sidecar: Running, _user: int) -> None:
-    await sidecar.store.sessions.revoke_all()
-
-
-async def disable(sidecar: Running, user: int) -> None:
-    await sidecar.store.users.change(user, UserChange(disabled=True), now=sidecar.clock.now(), by="test")
-
-
-async def remove(sidecar: Running, user: int) -> None:
-    await sidecar.store.users.remove(user)
-
-
-async def take_role(sidecar: Running, user: int) -> None:
-    await sidecar.store.users.change(user, UserChange(roles=()), now=sidecar.clock.now(), by="test")
-
-
-async def empty_role(sidecar: Running, _user: int) -> None:
-    await sidecar.set_role("staff")
-
-
-async def disable_app(sidecar: Running, _user: int) -> None:
-    await sidecar.store.apps.set_disabled("shop", disabled=True)
-
-
 async def test_what_concerns_one_user_leaves_the_others_remembered(sidecar: Running) -> None:
     alice, bob = await sidecar.add_user(), await sidecar.add_user("bob")
     session = await sidecar.session(alice)
@@ -398,7 +370,9 @@ async def test_who_knows_of_a_change_does_not_join_who_does_not(tmp_path: Path) 
         alice = await sidecar.add_user(password=PASSWORD)
         first = asyncio.create_task(sidecar.check("nginx", [BASIC]))
         assert await asyncio.to_thread(hasher.has_begun.wait, 30)
-        await disable(sidecar, alice.id)
+        await sidecar.store.users.change(
+            alice.id, UserChange(disabled=True), now=sidecar.clock.now(), by="test"
+        )
         sidecar.clock.advance(1)
         second = asyncio.create_task(sidecar.check("nginx", [BASIC]))
         await (await sidecar.served()).has_begun(2)

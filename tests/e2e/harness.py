@@ -240,6 +240,19 @@ def application() -> Iterator[RecordingApp]:
 # --- the sidecar ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is asked of a gateway, and what comes back."""
+
+    sentence: str
+    status: int
+    user: str = ""
+    target: str = "/page?x=1"
+    method: str = "GET"
+    lines: Lines = API
+    host: str = "app.example.com"
+
+
 @dataclass
 class Installation:
     """Settings and a store: what the command line works on, and a server is started with."""

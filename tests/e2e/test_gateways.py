@@ -31,6 +31,7 @@ from tests.e2e.harness import (
     TIMEOUT,
     WEBSOCKET,
     Answer,
+    Case,
     Installation,
     Lines,
     RecordingApp,
@@ -83,18 +84,6 @@ def cookies(gateway: Proxy, ann: Session, bob: Session) -> dict[str, Lines]:
 
 UNREADABLE = 400
 """nginx, which understands no 400 from a check, answers 403 where it is not the one who refuses."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is asked, and what comes back."""
-
-    sentence: str
-    status: int
-    user: str = ""
-    target: str = "/page?x=1"
-    method: str = "GET"
-    lines: Lines = API
 
 
 CASES = [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -19,10 +18,10 @@ from demo.stack import EXAMPLES
 from sidecar.settings import Settings
 from tests.e2e.conftest import FAST
 from tests.e2e.harness import (
-    API,
     BROWSER,
     OVERRIDES,
     Answer,
+    Case,
     Installation,
     Lines,
     RecordingApp,
@@ -37,19 +36,6 @@ from tests.e2e.proxies import PROXIES
 APP = "app.example.com"
 DYNAMIC = (EXAMPLES / "traefik/dynamic.yml").read_text()
 REMOVED = re.findall(r'^ {10}(\S+): ""$', DYNAMIC, re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a client asks Traefik, and what comes back."""
-
-    sentence: str
-    status: int
-    user: str = ""
-    target: str = "/page?x=1"
-    method: str = "GET"
-    lines: Lines = API
-    host: str = APP
 
 
 CASES = [
