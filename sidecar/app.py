@@ -41,6 +41,7 @@ from sidecar.pipeline import Pipeline
 from sidecar.policy import Policy
 from sidecar.ports import Authenticator, Clock, Store
 from sidecar.redirects import Redirects
+from sidecar.replays import Replays
 from sidecar.revocation import Revocations
 from sidecar.sessions import Sessions
 from sidecar.settings import Settings
@@ -52,7 +53,7 @@ from sidecar.trust import TrustedProxies
 from sidecar.usage import UnwrittenUses, UsageRecorder
 from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
-from sidecar.web.check import CheckEndpoint
+from sidecar.web.check import CheckEndpoint, reads
 from sidecar.web.documented import Admission, DocumentedChecks
 from sidecar.web.entrance import ASGIApp, Entrance
 from sidecar.web.forms import CrossSiteGuard
@@ -137,10 +138,11 @@ class Application:
         self._parts = parts
         listener = _AuthListener(parts)
         self.auth = listener.app()
+        self.replays = listener.replays
         self._elsewhere = listener.elsewhere
         self._limits = listener.limits
         self.admin: ASGIApp = admin_app(
-            parts.metrics.registry,
+            parts.metrics.exposition,
             parts.store,
             lambda: self.is_draining,
             partial(openapi_document, listener.dialects, parts.settings),
@@ -258,12 +260,13 @@ class _AuthListener:
         self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, parts.audit, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
+        self.replays = self._replays()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
         checks = {
-            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
+            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics, self.replays)
             for name, gateway in GATEWAYS.items()
         }
         prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
@@ -357,6 +360,19 @@ class _AuthListener:
             anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),
             redirects=self.redirects,
             cookie=self.cookie,
+        )
+
+    def _replays(self) -> Replays:
+        parts, settings = self._parts, self._parts.settings
+        # At debug every check is logged, so that every one has to be decided.
+        is_off = settings.server.http == "plain" or settings.log.level == "debug"
+        return Replays(
+            {gateway: reads(gateway) for gateway in GATEWAYS.values()},
+            parts.revocations,
+            parts.clock,
+            parts.metrics,
+            settings.server.header_limit,
+            0 if is_off else settings.server.replay_memory,
         )
 
     def _assertions(self) -> Assertions | None:

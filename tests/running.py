@@ -166,8 +166,10 @@ class Running:
         else:
             address = "[::1]:0" if ":" in peer else "127.0.0.1:0"
         if (listener, address) not in self._served:
-            app = self.application.auth if listener == "auth" else self.application.admin
-            served_there = served(app, self.parts.settings, address)
+            is_auth = listener == "auth"
+            app = self.application.auth if is_auth else self.application.admin
+            replays = (lambda: self.application.replays) if is_auth else None
+            served_there = served(app, self.parts.settings, address, replays)
             self._served[listener, address] = await self._open_until_the_end.enter_async_context(served_there)
         return self._served[listener, address]
 

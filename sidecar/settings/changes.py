@@ -14,6 +14,7 @@ FIXED = (
     "server.admin_listen",
     "server.header_limit",
     "server.max_connections",
+    "server.http",
     "server.drain",
     "audit.file",
     "store.url",
