@@ -37,7 +37,7 @@ from sidecar.keys import KeyRing
 from sidecar.limiting import RequestLimits
 from sidecar.management import ManagementClients
 from sidecar.passwords import Passwords
-from sidecar.pipeline import Pipeline
+from sidecar.pipeline import READS, Pipeline
 from sidecar.policy import Policy
 from sidecar.ports import Authenticator, Clock, Store
 from sidecar.redirects import Redirects
@@ -53,7 +53,7 @@ from sidecar.trust import TrustedProxies
 from sidecar.usage import UnwrittenUses, UsageRecorder
 from sidecar.visits import Visits
 from sidecar.web.admin import admin_app
-from sidecar.web.check import CheckEndpoint, reads
+from sidecar.web.check import CheckEndpoint
 from sidecar.web.documented import Admission, DocumentedChecks
 from sidecar.web.entrance import ASGIApp, Entrance
 from sidecar.web.forms import CrossSiteGuard
@@ -367,7 +367,7 @@ class _AuthListener:
         # At debug every check is logged, so that every one has to be decided.
         is_off = settings.server.http == "plain" or settings.log.level == "debug"
         return Replays(
-            {gateway: reads(gateway) for gateway in GATEWAYS.values()},
+            {gateway: gateway.reads | READS for gateway in GATEWAYS.values()},
             parts.revocations,
             parts.clock,
             parts.metrics,

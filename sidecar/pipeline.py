@@ -61,14 +61,14 @@ READS = frozenset(
         b"authorization",
         b"x-api-key",
         b"cookie",
-        b"accept",
-        b"sec-fetch-mode",
-        b"x-requested-with",
         b"origin",
         b"access-control-request-method",
     }
 )
-"""The names of the header lines that a check reads, beside those that the gateway reads."""
+"""The header lines that decide whether a request may pass, beside those that the gateway reads."""
+
+READS_OF_THE_REFUSED = frozenset({b"accept", b"sec-fetch-mode", b"x-requested-with"})
+"""Those that decide how it is told that it may not."""
 
 _CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
 
@@ -95,8 +95,7 @@ class Pipeline:
     async def check(self, request: CheckRequest, gateway: Gateway) -> Decision:
         """The decision on one request. Never raises for what a client, a proxy or a store does.
 
-        The request needs no other header lines than those of `READS`, of the gateway, and of whoever asks
-        another system with some of its lines.
+        The request needs no other header lines than those of READS, READS_OF_THE_REFUSED and the gateway.
         """
         if not self.trusted.admits(request.peer):
             return Deny(Reason.UNTRUSTED_PROXY)

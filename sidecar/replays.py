@@ -210,7 +210,7 @@ class _Way(NamedTuple):
 class Replays:
     """What the answers of one application leave behind. It ends with the application: `close`.
 
-    `reads`: the names of the header lines that a check of each gateway reads. A request of more than
+    `reads`: the names of the header lines that decide about a check of each gateway. A request of more than
     `longest` bytes is not answered here. `most_bytes` is for all heads with a credential; with 0 nothing is
     remembered.
     """
@@ -356,7 +356,9 @@ class Replays:
         self._readings[read.key] = reading
         owner.readings.append(reading)
         if len(owner.readings) > MOST_READINGS:
-            self._forget(owner.readings.popleft())
+            oldest = owner.readings.popleft()
+            self._forget(oldest)
+            owner.resize(oldest, 0)
         return reading
 
     def _lead(self, url: bytes, target: Hashable) -> None:
@@ -404,10 +406,7 @@ def _spelling(url: UrlPlace, data: bytes) -> bytes:
 
 
 def _prefix(way: _Way, grounds: Grounds) -> bytes:
-    """All but the URL that selects a rule. What of it is in the URL is not here."""
+    """All that selects a rule but for what the URL says."""
     asked, seen_as = grounds.original, grounds.client_class
-    if way.url.names_host:
-        return f"{way.name} {asked.method} {seen_as} ".encode("ascii")
-    return f"{way.name} {asked.method} {seen_as} {asked.scheme} {asked.host.name} {asked.host.port} ".encode(
-        "ascii"
-    )
+    host = "" if way.url.names_host else f"{asked.host.name} {asked.host.port}"
+    return f"{asked.method} {seen_as} {host} ".encode("ascii")

@@ -17,7 +17,7 @@ from sidecar.model import (
     Reason,
     Unavailable,
 )
-from sidecar.pipeline import READS, Pipeline
+from sidecar.pipeline import READS, READS_OF_THE_REFUSED, Pipeline
 from sidecar.ports import Clock, Gateway
 from sidecar.replays import Replayable, Replays
 from sidecar.telemetry import Labels, Metrics
@@ -42,7 +42,7 @@ class CheckEndpoint:
         self.path = f"/check/{gateway.name}"
         self._gateway = gateway
         self._pipeline = pipeline
-        self._reads = reads(gateway)
+        self._shown = gateway.reads | READS | READS_OF_THE_REFUSED
         self._replays = replays
         self._clock = clock
         self._metrics = metrics
@@ -68,7 +68,7 @@ class CheckEndpoint:
     async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
         try:
             target = _target(scope) if self._gateway.takes_targets else b""
-            lines = [line for line in scope["headers"] if line[0] in self._reads]
+            lines = [line for line in scope["headers"] if line[0] in self._shown]  # no other can matter
             request = CheckRequest(peer_of(scope), scope["method"], target, Headers(lines))
             decision = await self._pipeline.check(request, self._gateway)
             response = self._gateway.render(decision)
@@ -92,11 +92,6 @@ class CheckEndpoint:
     def _labels(self, decision: Decision) -> Labels:
         outcome, authenticator = _outcome(decision)
         return self._gateway.name, outcome, decision.reason, authenticator
-
-
-def reads(gateway: Gateway) -> frozenset[bytes]:
-    """The names of the header lines that a check of this gateway is shown: no others can matter."""
-    return gateway.reads | READS
 
 
 def _target(scope: Scope) -> bytes:
