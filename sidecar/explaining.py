@@ -301,4 +301,5 @@ def _demands(rule: Rule, identity: Identity) -> Iterator[Demand]:
 def _use_is_due(pipeline: Pipeline, rule: Rule | None, verified: Verified | None, decision: Decision) -> bool:
     if rule is None or verified is None or verified.usage is None or not isinstance(decision, Allow):
         return False
-    return not pipeline.usage.is_settled(verified.usage, rule.app, pipeline.clock.now())
+    now = pipeline.clock.now()
+    return not pipeline.usage.is_settled(verified.usage, rule.app, now, by_cookie=True)

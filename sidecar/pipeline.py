@@ -187,9 +187,9 @@ class Pipeline:
         usage = verified.usage
         if usage is None:
             return verified.cookies, inf
-        if self.usage.is_settled(usage, rule.app, now):
-            return verified.cookies, self.usage.settled_until(usage)
         by_cookie = credential.form is Form.COOKIE
+        if self.usage.is_settled(usage, rule.app, now, by_cookie=by_cookie):
+            return verified.cookies, self.usage.settled_until(usage)
         if not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
             return verified.cookies, now
         return (self.cookie.keep(credential.value, verified.identity.expires_at, now),), now

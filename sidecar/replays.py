@@ -42,6 +42,11 @@ MOST_ANSWERS = 64
 _HARMLESS = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 """What a query may be made of: no parser and no rule sees anything else in it."""
 
+_NAMES = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ")
+"""Gateways give each request a name, for the log."""
+
+_NOWHERE_IN_A_HEAD = b"\0"
+
 _CHECK = re.compile(rb"[A-Z]+ /check/([a-z]+)")
 _BEYOND_A_HEAD = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
 _NO_BODY = (b"content-length", b"0")
@@ -158,43 +163,58 @@ class _Owner:
         self.pool.grow(grown)
 
 
-_Place = tuple[str, str, bytes]
-"""A peer, a gateway, and how that one spells what a URL stands behind."""
+class Place(NamedTuple):
+    """Who sends heads of one kind, and where in them stands what is different in each.
+
+    That is the URL, between `begins` and `ends`, and the request's name behind `names`, if it has one.
+    """
+
+    peer: str
+    gateway: str
+    begins: bytes
+    ends: bytes
+    names: bytes
 
 
 class Table:
-    """Heads that one peer sends, byte for byte: what a head means, by what is left of it without the URL."""
+    """Heads byte for byte: what one means, by what is left of it without the URL and the request's name."""
 
-    def __init__(
-        self, place: _Place, ends: bytes, longest: int, answer: Callable[[Reading, bytes], Answer | None]
-    ) -> None:
+    def __init__(self, place: Place, longest: int, answer: Callable[[Reading, bytes], Answer | None]) -> None:
         self.readings: dict[bytes, Reading] = {}
         self.place = place
-        self._begins = place[2]
-        self._ends = ends
-        self._length = len(self._begins)
+        self._begins, self._ends, self._names = place[2:]
         self._longest = longest
         self._answer = answer
 
     def find(self, data: bytes) -> Answer | None:
         """The answer to these bytes, where they are one request whose head is known."""
-        start = data.find(self._begins)
-        if start < 0 or len(data) > self._longest:
-            return None
-        start += self._length
-        end = data.find(self._ends, start)
-        # What the URL stands behind is in the rest too, and at the same place: no two heads have one rest.
-        reading = self.readings.get(data[:start] + data[end:])
-        return None if reading is None else self._answer(reading, data[start:end])
+        rest, url = self.cut(data)
+        reading = self.readings.get(rest)
+        return None if reading is None else self._answer(reading, url)
 
     def cut(self, data: bytes) -> tuple[bytes, bytes]:
-        """What is left of a head, and its URL."""
-        before, begins, after = data.partition(self._begins)
-        url, ends, rest = after.partition(self._ends)
-        return before + begins + ends + rest, url
+        """What is left of a head, and its URL; empty where it is none of these.
+
+        What they stand behind is left, at the same place: no two heads leave the same, but for what is cut
+        out. A request's name is of no account if it is harmless: no line of the head ends or begins in it.
+        """
+        start = data.find(self._begins)
+        if start < 0 or len(data) > self._longest:
+            return b"", b""
+        start += len(self._begins)
+        end = data.find(self._ends, start)
+        if not self._names:
+            return data[:start] + data[end:], data[start:end]
+        at = data.find(self._names) + len(self._names)
+        stop = data.find(b"\r\n", at)
+        if data[at:stop].translate(None, _HARMLESS):
+            return b"", b""
+        if at > end:
+            return data[:start] + data[end:at] + data[stop:], data[start:end]
+        return data[:at] + data[stop:start] + data[end:], data[start:end]
 
 
-NO_TABLE = Table(("", "", b"\0"), b"", 0, lambda _reading, _url: None)
+NO_TABLE = Table(Place("", "", _NOWHERE_IN_A_HEAD, b"", b""), 0, lambda _reading, _url: None)
 """Where no head is known."""
 
 
@@ -233,7 +253,7 @@ class Replays:
         self._now = clock.now
         self._requests = metrics.cache_requests
         self._is_closed = most_bytes == 0
-        self._tables: dict[_Place, Table] = {}
+        self._tables: dict[Place, Table] = {}
         self._readings: dict[bytes, Reading] = {}
         self._urls: SecondChance[bytes, _Url] = SecondChance("replay_url", MOST_URL_BYTES, metrics)
         self._known, self._anonymous = (
@@ -260,17 +280,14 @@ class Replays:
         """Where heads like the one of this request are, if there are any."""
         found = _CHECK.match(data)
         way = self._ways.get(found[1].decode("ascii")) if found else None
-        if way is None:
-            return NO_TABLE
-        return self._tables.get((peer, way.name, _spelling(way.url, data)), NO_TABLE)
+        return self._tables.get(_place(peer, way, data), NO_TABLE) if way else NO_TABLE
 
     def read(self, head: Head) -> Read | None:
         """The head as a check reads it; None where it is no check's, or more than a head belongs to it."""
         way, url = self._asked(head.target)
         if way is None:
             return None
-        target = head.target if url is None else way.path
-        pieces = [head.peer.encode("ascii"), head.method, target, b"1" if head.keeps_alive else b"0"]
+        pieces = [head.peer.encode("ascii"), head.method, way.path, b"1" if head.keeps_alive else b"0"]
         for line in head.headers:
             name, value = line
             if name == way.url.header:
@@ -285,12 +302,12 @@ class Replays:
 
     def _asked(self, target: bytes) -> tuple[_Way | None, bytes | None]:
         """Whose check this target is; and the URL, where the target has it."""
-        path = target.partition(b"?")[0]
+        path, _, query = target.partition(b"?")
         for way in self._ways.values():
-            if way.url.header and path == way.path:
-                return way, None
             if not way.url.header and path.startswith(way.path + b"/"):
                 return way, target.removeprefix(way.path)
+            if way.url.header and path == way.path and not query.translate(None, _HARMLESS):
+                return way, None
         return None, None
 
     def find(self, read: Read) -> tuple[Reading, Answer] | None:
@@ -369,13 +386,10 @@ class Replays:
             known.target = target
 
     def _add_head(self, reading: Reading, read: Read, data: bytes) -> None:
-        way = self._ways[read.gateway]
-        place = (read.peer, way.name, _spelling(way.url, data))
-        if not place[2]:
-            return
-        table = self._tables.get(place) or Table(place, way.url.ends, self._longest, self.answer)
+        place = _place(read.peer, self._ways[read.gateway], data)
+        table = self._tables.get(place) or Table(place, self._longest, self.answer)
         rest, url = table.cut(data)
-        if url != read.url or rest in table.readings:
+        if not rest or url != read.url or rest in table.readings:
             return
         self._tables[place] = table
         table.readings[rest] = reading
@@ -400,9 +414,11 @@ class Replays:
             del self._tables[table.place]
 
 
-def _spelling(url: UrlPlace, data: bytes) -> bytes:
-    """What the URL stands behind in this head; empty where it stands behind nothing that is known."""
-    return next((begins for begins in url.begins if begins in data), b"")
+def _place(peer: str, way: _Way, data: bytes) -> Place:
+    """Where heads like this one are. What is in none of the known spellings is nowhere."""
+    begins = next((each for each in way.url.begins if each in data), _NOWHERE_IN_A_HEAD)
+    names = next((each for each in _NAMES if each in data), b"")
+    return Place(peer, way.name, begins, way.url.ends, names)
 
 
 def _prefix(way: _Way, grounds: Grounds) -> bytes:

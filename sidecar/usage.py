@@ -55,10 +55,10 @@ class UsageRecorder:
         kind: Literal["api_key", "access_key"] = "api_key" if isinstance(key, ApiKey) else "access_key"
         return Usage(key.id, kind, last_used_at=key.last_used_at or -inf)
 
-    def is_settled(self, usage: Usage, app: str, now: float) -> bool:
+    def is_settled(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """Whether there is nothing to note, and no cookie to refresh: as of most uses."""
         is_due = usage.last_used_at <= now - self._interval
-        return not (is_due or usage.owes_cookie or self._is_new(app, usage, now))
+        return not (is_due or (usage.owes_cookie and by_cookie) or self._is_new(app, usage, now))
 
     def settled_until(self, usage: Usage) -> float:
         """When a use is due to be noted again, of what is settled now."""

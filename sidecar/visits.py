@@ -115,7 +115,7 @@ class Visits:
         put there, never becomes the session of everything.
         """
         usage, now = visitor.verified.usage, self.clock.now()
-        if usage is None or self.usage.is_settled(usage, "", now):
+        if usage is None or self.usage.is_settled(usage, "", now, by_cookie=True):
             return ()
         value = visitor.credential.value
         by_cookie = set(cookie_values(headers, self.cookie.name)) == {value}

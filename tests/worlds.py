@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ from tests.running import CHEAP, Line, bearer
 from tests.wire import WATCHDOG, Connection, Served, connected, served
 
 Tables = dict[str, Any]
+
+_NO_HTTP = b"HTTP/1.1 400 "
+"""What cannot be read has no method."""
 
 _ASSERTION = re.compile(rb"(x-auth-assertion: )([^\r\n]+)")
 
@@ -89,22 +92,24 @@ class World:
     file: Path
     http: str
     next_tables: Tables
-    connections: dict[str, Connection]
+    open_until_the_end: AsyncExitStack
+    connections: dict[str, Connection] = field(default_factory=dict)
 
-    async def exchange(self, peer: str, pieces: Iterable[bytes], answers: int) -> bytes:
+    async def exchange(self, peer: str, pieces: Iterable[bytes], methods: Iterable[str]) -> bytes:
         """What comes back on this peer's connection, without what is never twice the same.
 
-        So many answers, or fewer where the connection ends with one; then there is a new one.
+        An answer to each of these methods, or fewer where the connection ends with one; then comes a new one.
         """
         connection = await self._connection(peer)
         for piece in pieces:
             await connection.send(piece)
         come = b""
         async with asyncio.timeout(WATCHDOG):
-            for _ in range(answers):
-                answer = await _answer(connection.reader)
+            for method in methods:
+                answer = await _answer(connection.reader, method)
                 come += answer
-                if not answer or b"\r\nconnection: close\r\n" in answer:
+                if b"\r\nconnection: close\r\n" in answer:
+                    assert await connection.rest() == b""
                     connection.writer.close()
                     del self.connections[peer]
                     break
@@ -120,7 +125,7 @@ class World:
     async def _connection(self, peer: str) -> Connection:
         if peer not in self.connections:
             opened = connected(self.served.listener, peer)
-            self.connections[peer] = await opened.__aenter__()
+            self.connections[peer] = await self.open_until_the_end.enter_async_context(opened)
         return self.connections[peer]
 
     async def reload(self, tables: Tables) -> None:
@@ -129,13 +134,11 @@ class World:
         await self.current.reload()
 
 
-async def _answer(reader: asyncio.StreamReader) -> bytes:
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return b""
+async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"\r\ncontent-length: (\d+)\r\n", head)
-    return head + (await reader.readexactly(int(length[1])) if length else b"")
+    has_body = length and (method != "HEAD" or head.startswith(_NO_HTTP))
+    return head + (await reader.readexactly(int(length[1])) if length and has_body else b"")
 
 
 def _remove(file: Path) -> None:
@@ -158,11 +161,11 @@ class Both:
         self.express = express
         self.plain = plain
 
-    async def exchange(self, peer: str, pieces: list[bytes], answers: int) -> tuple[bytes, bytes]:
+    async def exchange(self, peer: str, pieces: list[bytes], methods: list[str]) -> tuple[bytes, bytes]:
         """What comes back from either."""
         return (
-            await self.express.exchange(peer, pieces, answers),
-            await self.plain.exchange(peer, pieces, answers),
+            await self.express.exchange(peer, pieces, methods),
+            await self.plain.exchange(peer, pieces, methods),
         )
 
     async def each(self, do: Callable[[World], Awaitable[object]]) -> None:
@@ -194,9 +197,7 @@ async def _world(start: Seed, directory: Path, tables: Tables, http: str) -> Asy
         await parts.keys.start()
         async with Current(parts, lambda: settings_of(file, world.next_tables, http)) as current:
             there = served(current.auth, settings, "127.0.0.1:0", lambda: current.application.replays)
-            async with there as listening:
-                world = World(parts, clock, listening, current, file, http, tables, {})
+            async with there as listening, AsyncExitStack() as open_until_the_end:
+                world = World(parts, clock, listening, current, file, http, tables, open_until_the_end)
                 yield world
-                for connection in world.connections.values():
-                    connection.writer.close()
         _remove(file)

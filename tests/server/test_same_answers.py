@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.records import Role, UserChange
 from tests.conftest import MEMORY
-from tests.running import GATEWAYS, Line, question
+from tests.running import GATEWAYS, Line, Question, question
 from tests.worlds import Both, Seed, World, both, seed
 
 IS_LONG = fuzzing.get_current_profile_name() == "fuzz"
@@ -119,10 +119,10 @@ def asked(draw: st.DrawFn) -> tuple[str, str, list[Line], dict[str, bytes], Any]
     )
 
 
-def as_bytes(start: Seed, request: tuple[str, str, list[Line], dict[str, bytes], Any]) -> bytes:
+def written(start: Seed, request: tuple[str, str, list[Line], dict[str, bytes], Any]) -> Question:
     gateway, credential, more, original, spelled = request
-    written = question(gateway, [*start.credentials[credential], *more], **original)  # type: ignore[typeddict-item]
-    return written._replace(lines=[(spelled(name), value) for name, value in written.lines]).as_bytes()
+    asked = question(gateway, [*start.credentials[credential], *more], **original)  # type: ignore[typeddict-item]  # drawn
+    return asked._replace(lines=[(spelled(name), value) for name, value in asked.lines])
 
 
 async def sign_out(world: World, user: int) -> None:
@@ -161,7 +161,7 @@ CHANGES = [sign_out, disable, enable, rename, take_permission, close_app, open_a
 
 
 class Story:
-    """What happens, one thing after the other, with requests of a few kinds that are asked again and again."""
+    """What happens, one thing after the other; requests of a few kinds are asked again and again."""
 
     def __init__(self, data: st.DataObject, start: Seed, worlds: Both) -> None:
         self._draw = data.draw
@@ -187,21 +187,22 @@ class Story:
     async def _ask(self) -> None:
         """In one piece each, or all at once, or cut where no head ends."""
         chosen = self._draw(st.lists(st.sampled_from(self._requests), min_size=1, max_size=3), label="asked")
-        requests = [as_bytes(self._start, each) for each in chosen]
+        asked = [written(self._start, each) for each in chosen]
+        requests, methods = [each.as_bytes() for each in asked], [each.method for each in asked]
         peer = self._draw(PEERS)
         match self._draw(st.sampled_from(["one by one"] * 4 + ["at once", "cut"])):
             case "one by one":
-                for request in requests * 3:
-                    await self._compare(peer, [request], 1)
+                for request, method in [*zip(requests, methods, strict=True)] * 3:
+                    await self._compare(peer, [request], [method])
             case "at once":
-                await self._compare(peer, [b"".join(requests)], len(requests))
+                await self._compare(peer, [b"".join(requests)], methods)
             case "cut":
                 whole = b"".join(requests)
                 at = self._draw(st.integers(0, len(whole)))
-                await self._compare(peer, [whole[:at], whole[at:]], len(requests))
+                await self._compare(peer, [whole[:at], whole[at:]], methods)
 
-    async def _compare(self, peer: str, pieces: list[bytes], answers: int) -> None:
-        express, plain = await self._worlds.exchange(peer, pieces, answers)
+    async def _compare(self, peer: str, pieces: list[bytes], methods: list[str]) -> None:
+        express, plain = await self._worlds.exchange(peer, pieces, methods)
         assert express == plain, pieces
 
 
