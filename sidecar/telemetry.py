@@ -58,6 +58,9 @@ CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request
 
 Labels = tuple[str, ...]
 
+Merge = Callable[[Iterable[float]], float]
+"""What becomes of the values that several processes have of one gauge."""
+
 
 class PlainCounter(Collector):
     """A counter for what happens at every check: the event loop alone writes it, so it takes no lock."""
@@ -122,10 +125,14 @@ class PlainHistogram(Collector):
 
 
 class Metrics:
-    """Every metric, in a registry of its own. Labels never carry what a client chose."""
+    """Every metric, in a registry of its own. Labels never carry what a client chose.
+
+    `merged_by` says of gauges by their names what several processes show together; all else is summed.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.merged_by: dict[str, Merge] = {}
         self.decisions = PlainCounter(
             "sidecar_decisions_total",
             "Checks decided.",
@@ -178,11 +185,11 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
-        self.upstream_open = Gauge(
+        self.upstream_open = self._gauge(
             "sidecar_upstream_open",
             "Whether another system is not asked because it failed.",
             ["upstream"],
-            registry=registry,
+            merged_by=max,
         )
         self.jwks_refreshes = PlainCounter(
             "sidecar_jwks_refreshes_total",
@@ -190,11 +197,11 @@ class Metrics:
             ["authenticator", "result"],
             registry=registry,
         )
-        self.jwks_last_success = Gauge(
+        self.jwks_last_success = self._gauge(
             "sidecar_jwks_last_success_timestamp_seconds",
             "When another issuer's keys were last fetched.",
             ["authenticator"],
-            registry=registry,
+            merged_by=max,
         )
         self.store_operations = PlainCounter(
             "sidecar_store_operations_total",
@@ -235,19 +242,25 @@ class Metrics:
         self.audit_dropped = Counter(
             "sidecar_audit_dropped_total", "Lines of the audit that could not be written.", registry=registry
         )
-        self.config_loaded = Gauge(
+        # A process that is younger than the last reload has read nothing itself.
+        self.config_loaded = self._gauge(
             "sidecar_config_last_reload_successful",
             "Whether the settings were good when they were last read.",
-            registry=registry,
+            merged_by=min,
         )
-        self.config_loaded_at = Gauge(
+        self.config_loaded_at = self._gauge(
             "sidecar_config_last_reload_success_timestamp_seconds",
             "When good settings were last read.",
-            registry=registry,
+            merged_by=min,
         )
-        Gauge("sidecar_build_info", "Always 1.", ["version", "python"], registry=registry).labels(
+        self._gauge("sidecar_build_info", "Always 1.", ["version", "python"], merged_by=max).labels(
             __version__, platform.python_version()
         ).set(1)
+
+    def _gauge(self, name: str, documentation: str, labels: Iterable[str] = (), *, merged_by: Merge) -> Gauge:
+        """A gauge of which the sum over several processes says nothing."""
+        self.merged_by[name] = merged_by
+        return Gauge(name, documentation, labels, registry=self.registry)
 
     def forget(self, system: str) -> None:
         """Shows no more how another system is: it is asked no more. What was counted stays."""

@@ -27,7 +27,8 @@ _EXAMPLE_LIFETIME = 3600.0
 @config_option
 @click.option("--listen", metavar="ADDRESS", help="Instead of server.listen.")
 @click.option("--admin-listen", metavar="ADDRESS", help="Instead of server.admin_listen.")
-def serve(config: Path | None, listen: str | None, admin_listen: str | None) -> None:
+@click.option("--workers", metavar="NUMBER", help="Instead of server.workers.")
+def serve(config: Path | None, listen: str | None, admin_listen: str | None, workers: str | None) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what was accepted. SIGHUP reads the settings again.
 
     Without a settings file it shows how to begin: the first user and their password, once, and three
@@ -37,7 +38,11 @@ def serve(config: Path | None, listen: str | None, admin_listen: str | None) -> 
     from sidecar.server.logging import begin_log
     from sidecar.settings import find_file, load
 
-    _override(SIDECAR_SERVER__LISTEN=listen, SIDECAR_SERVER__ADMIN_LISTEN=admin_listen)
+    _override(
+        SIDECAR_SERVER__LISTEN=listen,
+        SIDECAR_SERVER__ADMIN_LISTEN=admin_listen,
+        SIDECAR_SERVER__WORKERS=workers,
+    )
     file = find_file(config)
     settings = load(file, unusable_keys)
     begin_log(settings)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,19 +17,19 @@ from sidecar.ports import Store
 
 
 def admin_app(
-    registry: CollectorRegistry,
+    exposition: Callable[[], bytes],
     store: Store,
     is_draining: Callable[[], bool],
     describe: Callable[[], dict[str, Any]],
 ) -> Starlette:
-    """`/metrics`, `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
+    """`/metrics` (the `exposition`), `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
 
     And `/openapi.json`, which `describe` makes: once, when somebody asks.
     """
     description = cache(describe)
 
     async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
