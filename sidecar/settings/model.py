@@ -71,8 +71,8 @@ class Server(Section):
     max_connections: int = Field(
         0,
         ge=0,
-        description="Open at once in each worker; one more gets 503 and is closed. 0: as many as the limit on "
-        "open files (RLIMIT_NOFILE) allows, less 256.",
+        description="Open at once in each worker; one more gets 503 and is closed. 0: as many as the limit "
+        "on open files (RLIMIT_NOFILE) allows, less 256.",
     )
     drain: Duration = Field(10.0, description="After SIGTERM: not ready, finish what was accepted, exit.")
 
@@ -337,8 +337,8 @@ class Limits(Section):
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
     checks: OptionalRateSetting = Field(
         Rate(6000, "minute"),
-        description="Requests to the products' endpoints ([checks]) per client network, in each worker; empty: not "
-        "counted.",
+        description="Requests to the products' endpoints ([checks]) per client network, in each worker; "
+        "empty: not counted.",
     )
     exempt_networks: Networks = Field(
         (),

@@ -22,9 +22,10 @@ def admin_app(
     is_draining: Callable[[], bool],
     describe: Callable[[], dict[str, Any]],
 ) -> Starlette:
-    """`/metrics` (the `exposition`), `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
+    """`/metrics`, `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
 
-    And `/openapi.json`, which `describe` makes: once, when somebody asks.
+    And `/openapi.json`, which `describe` makes: once, when somebody asks. `exposition` makes what a scrape
+    gets.
     """
     description = cache(describe)
 
