@@ -95,13 +95,13 @@ class ByParent:
     @asynccontextmanager
     async def sharing(self, parts: Services) -> AsyncIterator[Services]:
         """See Control.sharing."""
-        shared = SharedMetrics(parts.metrics, self._board, self._slot)
-        publishing = asyncio.create_task(_publish_now_and_then(shared))
+        self._shared = SharedMetrics(parts.metrics, self._board, self._slot)
+        publishing = asyncio.create_task(_publish_now_and_then(self._shared))
         try:
-            yield replace(parts, exposition=partial(generate_latest, shared))
+            yield replace(parts, exposition=partial(generate_latest, self._shared))
         finally:
             publishing.cancel()
-            shared.publish()
+            self._shared.publish()
 
     async def serving(self, parts: Services) -> None:
         """See Control.serving."""
@@ -114,6 +114,7 @@ class ByParent:
         while True:
             told = await self._told.get()
             is_done = await current.follow(told.settings, tells=told.tells)
+            self._shared.publish()  # whoever asked for it looks at once
             if told.tells:
                 self._tell(Followed(is_done))
             elif told.settings is not None and not is_done:
