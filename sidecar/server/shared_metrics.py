@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.telemetry import Merge, Metrics
 
-Labels = tuple[tuple[str, str], ...]
+_Labels = tuple[tuple[str, str], ...]
 
 
 class SharedMetrics(Collector):
@@ -47,7 +47,7 @@ def retire(board: Scoreboard, slot: int) -> None:
 def merged(processes: Iterable[Iterable[Metric]], merged_by: Mapping[str, Merge]) -> list[Metric]:
     """Each family once, of each of its samples the sum, or what `merged_by` says under the family's name."""
     families: dict[str, Metric] = {}
-    values: dict[tuple[str, str, Labels], list[float]] = {}
+    values: dict[tuple[str, str, _Labels], list[float]] = {}
     for family in (family for process in processes for family in process):
         families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
         for sample in family.samples:
