@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from demo.stack import accepts
 from tests.e2e.harness import (
     API,
     TIMEOUT,
@@ -139,7 +140,13 @@ def test_a_worker_that_is_killed_comes_back_and_no_sum_falls(workers: Workers) -
     assert [workers.check_at(pid) for pid in (one, one, other)] == [200] * 3
     eventually(lambda: workers.metric_at(other, "sidecar_decisions_total") == 3)
 
+    with workers.alone(one):
+        connection = connected(workers.sidecar.listen)
+        connection.sendall(UNFINISHED)
+        eventually(lambda: workers.metric("sidecar_requests_in_flight") == 1)
     os.kill(one, signal.SIGKILL)
+    with connection:
+        assert connection.recv(1) == b""
     sums = [3.0]
     while not workers.events("worker_serves_again"):
         assert workers.check() == 200
@@ -163,7 +170,7 @@ def test_a_signal_to_all_of_them_ends_them_in_order(workers: Workers, number: si
         connection.sendall(UNFINISHED)
         eventually(lambda: workers.metric("sidecar_requests_in_flight") == 1)
         os.killpg(workers.parent, number)
-        eventually(lambda: bool(workers.events("draining")))
+        eventually(lambda: not accepts(workers.sidecar.listen))
         connection.sendall(b"}")
         assert read_answer(connection, "POST").status == 400
     assert workers.sidecar.process.wait(TIMEOUT) == 0
@@ -181,15 +188,16 @@ def test_what_a_terminal_sends_does_a_worker_no_harm(workers: Workers, number: s
 
 
 def test_orphans_finish_what_they_have_accepted_and_end(workers: Workers) -> None:
-    pids = workers.pids
-    with connected(workers.sidecar.listen) as connection:
+    first, second = workers.pids
+    with workers.alone(first), connected(workers.sidecar.listen) as connection:
         connection.sendall(UNFINISHED)
         eventually(lambda: workers.metric("sidecar_requests_in_flight") == 1)
         workers.sidecar.process.kill()
-        eventually(lambda: len(workers.events("draining")) == len(pids))
+        eventually(lambda: len(workers.events("parent_gone")) == 1)
         connection.sendall(b"}")
         assert read_answer(connection, "POST").status == 400
-    eventually(lambda: not any(map(is_alive, pids)))
+        eventually(lambda: not is_alive(first))
+    eventually(lambda: not is_alive(second))
 
 
 def test_one_that_hangs_is_killed_in_the_end(installation: Installation, ann: Session) -> None:
