@@ -70,20 +70,21 @@ def fork(
     try:
         pid = os.fork()
         if not pid:
-            signals.close()
-            for channel in (ours, *channels):
-                channel.close()
-            _work_and_exit(work, theirs)
+            _work_and_exit(work, theirs, [signals, ours, *channels])
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
     theirs.close()
     return pid, ours
 
 
-def _work_and_exit(work: Callable[[Channel], None], channel: Channel) -> NoReturn:
+def _work_and_exit(
+    work: Callable[[Channel], None], channel: Channel, inherited: Iterable[Signals | Channel]
+) -> NoReturn:
     """Never returns to where the parent was: what that cleans up is the parent's."""
     status = 1
     try:
+        for each in inherited:
+            each.close()
         _forget_signals()
         work(channel)
         status = 0
