@@ -19,7 +19,7 @@ help:
 	@echo 'make run     start the sidecar; no settings needed'
 	@echo 'make demo    the same behind nginx, with a page to sign in to'
 	@echo 'make test    check and test everything'
-	@echo 'make bench   measure'
+	@echo 'make bench   measure everything, for some minutes, or ONLY some parts: make bench ONLY="cached gateway" ROUNDS=1'
 	@echo 'make fuzz    look for requests that break the head and its metadata, for some minutes'
 	@echo 'make clean   remove what these made (not ./var, where users and sessions are)'
 
@@ -36,8 +36,8 @@ test: $(VENV)/.installed-for-tests debian
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-branch
 
-bench: $(VENV)/.installed
-	@exec $(BIN)/python -m bench
+bench: $(VENV)/.installed-for-bench
+	@exec $(BIN)/python -m bench $(ROUNDS:%=--rounds=%) $(ONLY)
 
 # What it finds is kept in .hypothesis, and tried first the next time.
 fuzz: $(VENV)/.installed-for-tests
@@ -59,7 +59,12 @@ $(VENV)/.installed: $(VENV)/.created $(PINS) pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-for-tests: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-for-bench: $(VENV)/.installed requirements-bench.txt
+	@echo 'Setting up what draws the picture (once)'
+	@$(PIP) install --requirement requirements-bench.txt
+	@touch $@
+
+$(VENV)/.installed-for-tests: $(VENV)/.installed requirements-bench.txt requirements-dev.txt
 	@echo 'Setting up what the tests need (once)'
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@

@@ -18,9 +18,17 @@ FEW = 1_000
 MANY = 1_000_000
 
 SECRET = "bench-session-%029d"
-"""A session's secret by its number; as long as a real one. `%` and Lua's `format` read it alike."""
+API_KEY = "sk_bench-key-%033d"
+"""A session's secret and an API key by their numbers; as long as real ones."""
 
 _LIFETIME = 12 * 3600.0
+
+_Row = tuple[str | int | float, ...]
+
+_SESSION = """INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, apps)
+    VALUES (?, ?, ?, ?, ?, '[]')"""
+_API_KEY = """INSERT INTO api_keys (id, user_id, name, scopes, created_at, last_used_at)
+    VALUES (?, ?, ?, '[]', ?, ?)"""
 
 _FAST = (
     "journal_mode = OFF",  # a store that fails half way is thrown away; the product turns WAL on again
@@ -29,14 +37,21 @@ _FAST = (
 )
 
 
-def build_stores(folder: Path) -> tuple[Path, Path]:
-    """The files of a store with few sessions, and of the same store with many."""
-    few, many = folder / "few.db", folder / "many.db"
+def build_few(folder: Path) -> Path:
+    """The file of a store with users, each with one session and one API key."""
+    few = folder / "few.db"
     asyncio.run(_add_users(few))
-    _add_sessions(few, range(FEW))
+    _insert(few, _SESSION, _sessions(range(FEW)))
+    _insert(few, _API_KEY, _api_keys(range(FEW)))
+    return few
+
+
+def build_many(folder: Path, few: Path) -> Path:
+    """The file of the same store with many more sessions."""
+    many = folder / "many.db"
     asyncio.run(_copy(few, many))
-    _add_sessions(many, range(FEW, MANY))
-    return few, many
+    _insert(many, _SESSION, _sessions(range(FEW, MANY)))
+    return many
 
 
 def url(file: Path) -> str:
@@ -65,20 +80,25 @@ async def _copy(source: Path, target: Path) -> None:
     await store.close()
 
 
-def _add_sessions(file: Path, numbers: range) -> None:
-    """In the order of their numbers, which is a random one for the index: as sign-ins come."""
-    insert = """INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, apps)
-        VALUES (?, ?, ?, ?, ?, '[]')"""
+def _insert(file: Path, statement: str, rows: Iterator[_Row]) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         for pragma in _FAST:
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
-        connection.executemany(insert, _rows(numbers))
+        connection.executemany(statement, rows)
         connection.execute("COMMIT")
 
 
-def _rows(numbers: range) -> Iterator[tuple[str, int, float, float, float]]:
+def _sessions(numbers: range) -> Iterator[_Row]:
+    """In the order of their numbers, which is a random one for the index: as sign-ins come."""
     now = time.time()
     for number in numbers:
         session_id = id_of_secret((SECRET % number).encode("ascii"))
         yield session_id, 1 + number % USERS, now, now, now + _LIFETIME
+
+
+def _api_keys(numbers: range) -> Iterator[_Row]:
+    now = time.time()
+    for number in numbers:
+        key_id = id_of_secret((API_KEY % number).encode("ascii"))
+        yield key_id, 1 + number % USERS, f"key {number}", now, now

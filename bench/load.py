@@ -1,45 +1,39 @@
-"""The load: wrk with a script of ours, asking what nginx's `auth_request` would ask."""
+"""The load: wrk with a script of ours, asking what gateways ask."""
 
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data import SECRET, USERS
-from bench.machine import CannotMeasure, on_core, program
+from bench.machine import CannotMeasure, on_cores
 
 CONNECTIONS = 32
 PATHS = 200
 
 _SCRIPT = Path(__file__).with_name("check.lua")
-
-# As `%` and Lua's `format` both read them: a path, a query that is new each time, the client, the session.
-_ASKED = (
-    "GET /check/nginx HTTP/1.1",
-    "Host: sidecar.internal:9000",
-    "X-Original-URL: https://app.example.com/projects/%d/board?view=week&n=%d",
-    "X-Original-Method: GET",
-)
-_CLIENT = "X-Forwarded-For: 10.20.30.%d"
-_COOKIE = f"Cookie: theme=dark; _ga=GA1.2.1234567890.1700000000; __Host-sidecar={SECRET}"
-_REST = (
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    "Sec-Fetch-Mode: navigate",
-    "",
-    "",
-)
-CHECK = "\r\n".join((*_ASKED, _CLIENT, _COOKIE, *_REST))
-TOKEN_CHECK = "\r\n".join((*_ASKED, _CLIENT, "Authorization: Bearer %s", *_REST))
-"""The same with a token, of a file of them, for the session."""
+_PATIENCE = 60
+"""Seconds that wrk may take to begin and to end, in all."""
 
 
-def documented(path: str) -> str:
-    """A request to a product's endpoint with the same session; the query means nothing there."""
-    line = f"GET {path}?project=%d&n=%d HTTP/1.1"
-    return "\r\n".join((line, "Host: sidecar.internal:9000", _CLIENT, _COOKIE, *_REST))
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: heads (see heads.py), one of them at random for each request.
+
+    `credentials`: a file with one a line, of which the first `most` are used, at random. `pause_ms`: how long
+    a connection waits before each request, on the average. `refused`: whether all are to be refused.
+    """
+
+    heads: tuple[str, ...]
+    credentials: Path
+    most: int
+    paths: int = PATHS
+    connections: int = CONNECTIONS
+    pause_ms: int = 0
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,47 +47,55 @@ class Seen:
 
 
 class Load:
-    """Runs wrk on one core. No two runs send the same requests."""
+    """Runs wrk on some cores. No two runs send the same requests. `wrk`: where that program is."""
 
-    def __init__(self, core: int) -> None:
-        self._core = core
-        self._wrk = program("wrk")
+    def __init__(self, cores: Iterable[int], wrk: str) -> None:
+        self._cores = tuple(cores)
+        self._wrk = wrk
         self._runs = 0
 
-    def run(
-        self,
-        port: int,
-        head: str,
-        *,
-        sessions: int,
-        seconds: int,
-        tokens: Path | None = None,
-        refused: bool = False,
-    ) -> Seen:
-        """Sends this head for so long, for `sessions` sessions in random order. Raises CannotMeasure.
+    def run(self, port: int, question: Question, seconds: int) -> Seen:
+        """Asks for so long. Raises CannotMeasure."""
+        with self.started(port, question, seconds) as wrk:
+            return self.seen(wrk, question, seconds)
 
-        `tokens`: a file with one for each session, a line each, for a head that wants one. `refused`: whether
-        all of them are to be refused, not allowed.
-        """
+    @contextmanager
+    def started(self, port: int, question: Question, seconds: int) -> Iterator[subprocess.Popen[str]]:
+        """wrk while it asks; it is gone afterwards."""
         self._runs += 1
-        options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--timeout=10s"]
-        script = [f"--script={_SCRIPT}", f"http://127.0.0.1:{port}", "--"]
-        arguments = [head, sessions, USERS, PATHS, self._runs, *([tokens] if tokens else [])]
-        with on_core(self._core):
-            finished = subprocess.run(
-                [self._wrk, *options, *script, *map(str, arguments)],
-                capture_output=True,
+        options = [
+            "--threads=1",
+            f"--connections={question.connections}",
+            f"--duration={seconds}s",
+            "--timeout=10s",
+            f"--script={_SCRIPT}",
+        ]
+        arguments = (self._runs, question.paths, question.pause_ms, question.credentials, question.most)
+        command = [self._wrk, *options, f"http://127.0.0.1:{port}", "--", *map(str, arguments)]
+        with on_cores(self._cores):
+            wrk = subprocess.Popen(
+                [*command, *question.heads],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
-                timeout=seconds + 30,
-                check=False,
             )
-        if finished.returncode:
-            raise CannotMeasure(f"wrk failed: {finished.stdout}{finished.stderr}")
-        return _seen(finished.stdout, refused=refused)
+        with wrk:
+            try:
+                yield wrk
+            finally:
+                wrk.kill()
+
+    @staticmethod
+    def seen(wrk: subprocess.Popen[str], question: Question, seconds: int) -> Seen:
+        """What it has seen, when it has ended. Raises CannotMeasure."""
+        output, _ = wrk.communicate(timeout=seconds + _PATIENCE)
+        if wrk.returncode:
+            raise CannotMeasure(f"wrk failed: {output}")
+        return read(output, refused=question.refused)
 
 
-def _seen(output: str, *, refused: bool) -> Seen:
-    """From the line that our script prints last."""
+def read(output: str, *, refused: bool) -> Seen:
+    """From the line that our script prints last. Raises CannotMeasure."""
     result = json.loads(output.splitlines()[-1])
     expected = result["requests"] if refused else 0
     if result["failed"] or not result["requests"] or result["refused"] != expected:
@@ -105,13 +107,3 @@ def _seen(output: str, *, refused: bool) -> Seen:
         p50_us=result["p50_us"],
         p99_us=result["p99_us"],
     )
-
-
-def is_allowed(port: int) -> bool:
-    """Whether a check with a live session is answered 200; False where nobody answers."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall((CHECK % (1, 1, 1, 1)).encode("ascii"))
-            return connection.recv(4096).startswith(b"HTTP/1.1 2")
-    except OSError:
-        return False

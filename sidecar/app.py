@@ -10,7 +10,6 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client.exposition import generate_latest
 
 from sidecar.apps import DisabledApps
 from sidecar.assertions import AssertionReader, Assertions
@@ -38,10 +37,11 @@ from sidecar.keys import KeyRing
 from sidecar.limiting import RequestLimits
 from sidecar.management import ManagementClients
 from sidecar.passwords import Passwords
-from sidecar.pipeline import Pipeline
+from sidecar.pipeline import READS, Pipeline
 from sidecar.policy import Policy
 from sidecar.ports import Authenticator, Clock, Store
 from sidecar.redirects import Redirects
+from sidecar.replays import Replays
 from sidecar.revocation import Revocations
 from sidecar.sessions import Sessions
 from sidecar.settings import Settings
@@ -123,7 +123,7 @@ async def services(
             passwords=passwords,
             usage=usage,
             audit=audit,
-            exposition=partial(generate_latest, metrics.registry),
+            exposition=metrics.exposition,
         )
     finally:
         passwords.close()
@@ -151,6 +151,7 @@ class Application:
         self._parts = parts
         listener = _AuthListener(parts)
         self.auth = listener.app()
+        self.replays = listener.replays
         self._elsewhere = listener.elsewhere
         self._limits = listener.limits
         self.admin: ASGIApp = admin_app(
@@ -272,12 +273,13 @@ class _AuthListener:
         self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, parts.audit, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
+        self.replays = self._replays()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
         checks = {
-            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics)
+            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics, self.replays)
             for name, gateway in GATEWAYS.items()
         }
         prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
@@ -371,6 +373,19 @@ class _AuthListener:
             anonymous=(*self.identity_headers.anonymous, *(assertions.anonymous if assertions else ())),
             redirects=self.redirects,
             cookie=self.cookie,
+        )
+
+    def _replays(self) -> Replays:
+        parts, settings = self._parts, self._parts.settings
+        # At debug every check is logged, so that every one has to be decided.
+        is_off = settings.server.http == "plain" or settings.log.level == "debug"
+        return Replays(
+            {gateway: gateway.reads | READS for gateway in GATEWAYS.values()},
+            parts.revocations,
+            parts.clock,
+            parts.metrics,
+            settings.server.header_limit,
+            0 if is_off else settings.server.replay_memory,
         )
 
     def _assertions(self) -> Assertions | None:

@@ -35,6 +35,14 @@ class _Entry(NamedTuple):
     size: int
 
 
+class Asserted(NamedTuple):
+    """Identity headers with an assertion for this audience; None where no gateway would take all of them."""
+
+    lines: HeaderLines | None
+    audience: str
+    renewed_from: float
+
+
 class Assertions:
     """Signs one for each identity and protected host, and repeats it for half of its life.
 
@@ -52,8 +60,8 @@ class Assertions:
 
     async def beside(
         self, headers: HeaderLines, identity: Identity, original: OriginalRequest, now: float
-    ) -> HeaderLines | None:
-        """The identity's headers, with the assertion; None where no gateway would take all of them.
+    ) -> Asserted:
+        """The identity's headers, with the assertion for the protected host.
 
         It goes by the revocations' last look. Raises StoreUnavailable, and CredentialRefused where the
         identity ends within this second: an assertion, whose times are whole seconds, has expired by then.
@@ -63,7 +71,7 @@ class Assertions:
         entry = self._entries.get(key)
         if entry is not None and now < entry.renewed_from and self._is_true(entry, identity):
             self._entries.hit()
-            return entry.lines
+            return Asserted(entry.lines, audience, entry.renewed_from)
         self._entries.missed(key)
         return await self._signed(key, headers, identity, audience)
 
@@ -72,9 +80,7 @@ class Assertions:
         # The generation changes with every key that is rotated.
         return entry.identity == identity and self._revocations.is_current(identity.user_id, entry.generation)
 
-    async def _signed(
-        self, key: _Key, headers: HeaderLines, identity: Identity, audience: str
-    ) -> HeaderLines | None:
+    async def _signed(self, key: _Key, headers: HeaderLines, identity: Identity, audience: str) -> Asserted:
         generation = self._revocations.generation
         token = await self._keys.sign(
             ASSERTION, identity_claims(identity), not_after=identity.expires_at, audience=audience
@@ -86,7 +92,7 @@ class Assertions:
         renewed_from = (token.issued_at + token.expires_at) / 2
         size = len(token.text) + _BESIDE_EACH
         self._entries[key] = _Entry(identity, lines, renewed_from, generation, size)
-        return lines
+        return Asserted(lines, audience, renewed_from)
 
 
 def _ended(identity: Identity) -> Reason:

@@ -53,8 +53,10 @@ class Authentication:
                 outage = outage or error
                 continue
             if isinstance(answer, Verified):
-                known = Known(answer, self.identity_headers.render(answer.identity))
-                self.cache.put(name, credential, known, now, generation)
+                headers = self.identity_headers.render(answer.identity)
+                until = min(answer.identity.expires_at, now + answer.cacheable)
+                known = Known(answer, headers, name, generation, until)
+                self.cache.put(credential, known, now)
                 return known
             if answer is not None:
                 return answer

@@ -29,18 +29,23 @@ V = TypeVar("V")
 class Known(NamedTuple):
     """What is known of a credential: who it is, and the identity headers that say so.
 
-    The headers are None where no gateway would take them for their length.
+    The headers are None where no gateway would take them for their length. `authenticator` is whose word it
+    is, `generation` that of the revocations before it was looked up, and `until` when it is known no more.
     """
 
     verified: Verified
     headers: HeaderLines | None
-
-
-class _Entry(NamedTuple):
     authenticator: str
-    known: Known
     generation: int
     until: float
+
+    @property
+    def true_until(self) -> float:
+        """When it ends, unless it is used before."""
+        usage = self.verified.usage
+        return (
+            self.until if usage is None else min(self.until, usage.last_used_at + self.verified.idle_timeout)
+        )
 
 
 class IdentityCache:
@@ -52,39 +57,29 @@ class IdentityCache:
 
     def __init__(self, revocations: Revocations, metrics: Metrics) -> None:
         self._revocations = revocations
-        self._entries: Counted[Key, _Entry] = Counted("identity", MOST_IDENTITIES, metrics)
+        self._entries: Counted[Key, Known] = Counted("identity", MOST_IDENTITIES, metrics)
 
     def get(self, credential: Credential, among: Container[str], now: float) -> Known | None:
         """What one of these authenticators found out about this credential, where it is still true."""
         key = (credential.form, credential.names, credential.value)
-        entry = self._entries.get(key)
-        if entry is not None and self._is_true(entry, now):
-            if entry.authenticator in among:
+        known = self._entries.get(key)
+        if known is not None and self._is_true(known, now):
+            if known.authenticator in among:
                 self._entries.hit()
-                return entry.known
+                return known
             return None  # another rule's authenticator knows it
         self._entries.missed(key)
         return None
 
-    def put(
-        self, authenticator: str, credential: Credential, known: Known, now: float, generation: int
-    ) -> None:
-        """Remembers it. `generation`: that of the revocations before it was looked up."""
-        verified = known.verified
-        until = min(verified.identity.expires_at, now + verified.cacheable)
-        if len(credential.value) > LONGEST_CREDENTIAL or until <= now:
+    def put(self, credential: Credential, known: Known, now: float) -> None:
+        """Remembers it."""
+        if len(credential.value) > LONGEST_CREDENTIAL or known.until <= now:
             return
-        key = (credential.form, credential.names, credential.value)
-        self._entries[key] = _Entry(authenticator, known, generation, until)
+        self._entries[credential.form, credential.names, credential.value] = known
 
-    def _is_true(self, entry: _Entry, now: float) -> bool:
-        verified = entry.known.verified
-        usage = verified.usage
-        return (
-            now < entry.until
-            and (usage is None or now < usage.last_used_at + verified.idle_timeout)
-            and self._revocations.is_current(verified.identity.user_id, entry.generation)
-        )
+    def _is_true(self, known: Known, now: float) -> bool:
+        user_id = known.verified.identity.user_id
+        return now < known.true_until and self._revocations.is_current(user_id, known.generation)
 
 
 class RememberedUsers:

@@ -140,6 +140,8 @@ class _NotingGateway:
     def __init__(self, gateway: Gateway, notes: _Notes) -> None:
         self.name = gateway.name
         self.takes_targets = gateway.takes_targets
+        self.reads = gateway.reads
+        self.url = gateway.url
         self._gateway = gateway
         self._notes = notes
 

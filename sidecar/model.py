@@ -7,7 +7,7 @@ out of its `repr`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -181,6 +181,20 @@ class Question(NamedTuple):
     host: bytes = b"sidecar"
 
 
+class UrlPlace(NamedTuple):
+    """Where in the bytes of a check a gateway says which URL was asked for.
+
+    In the line `header`, or, where that is empty, in the target behind the check's own path. `begins` is what
+    stands right before it, in each of the spellings that gateways use, and `ends` what stands right behind.
+    `names_host`: whether it is absolute.
+    """
+
+    header: bytes
+    begins: tuple[bytes, ...]
+    ends: bytes
+    names_host: bool
+
+
 class OriginalRequest(NamedTuple):
     """What the client asked the proxy for. `url` is the address as the client would repeat it."""
 
@@ -340,13 +354,37 @@ class Rejected:
 # --- the answer ----------------------------------------------------------------------------------
 
 
+class Grounds(NamedTuple):
+    """What an answer rests on, beside the request itself: as long as it holds, the answer is the same.
+
+    Any request has this answer whose URL leads to the same `target` (the rule, and whatever else of the URL
+    is in the answer) and that is the same in all else that a check reads. Which target a URL leads to depends
+    on what is in `original`, and of the client on `client_class` alone.
+
+    It holds before `until`, and while what was read of this user in this `generation` of the revocations is
+    true. `credential` is whose memory it takes.
+    """
+
+    original: OriginalRequest
+    client_class: str
+    target: Hashable
+    generation: int
+    until: float = inf
+    user_id: int | None = None
+    credential: Credential | None = None
+
+
 class Allow(NamedTuple):
-    """It may pass. `headers` are the identity headers, complete; `cookies` the Set-Cookie values."""
+    """It may pass. `headers` are the identity headers, complete; `cookies` the Set-Cookie values.
+
+    With `grounds` it may be given again.
+    """
 
     reason: Reason
     identity: Identity | None
     headers: HeaderLines
     cookies: tuple[bytes, ...] = ()
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Each step may end it. It knows ports and pure parts only: no web framework, no s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from sidecar.apps import DisabledApps
 from sidecar.assertions import Assertions
@@ -32,6 +33,7 @@ from sidecar.model import (
     Decision,
     Deny,
     Form,
+    Grounds,
     HeaderLines,
     Headers,
     Limited,
@@ -52,6 +54,21 @@ from sidecar.usage import UsageRecorder
 
 _NOT_RECORDED = frozenset({Reason.NO_CREDENTIAL, Reason.WRONG_PASSWORD})
 """Challenges that are not recorded here: nothing was refused, or whoever checks passwords has done so."""
+
+READS = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"cookie",
+        b"origin",
+        b"access-control-request-method",
+    }
+)
+"""The header lines that decide whether a request may pass, beside those that the gateway reads."""
+
+READS_OF_THE_REFUSED = frozenset({b"accept", b"sec-fetch-mode", b"x-requested-with"})
+"""Those that decide how it is told that it may not."""
 
 _CHALLENGES = {Form.BEARER: "Bearer", Form.BASIC: "Basic"}
 
@@ -76,7 +93,10 @@ class Pipeline:
     cookie: SessionCookie
 
     async def check(self, request: CheckRequest, gateway: Gateway) -> Decision:
-        """The decision on one request. Never raises for what a client, a proxy or a store does."""
+        """The decision on one request. Never raises for what a client, a proxy or a store does.
+
+        The request needs no other header lines than those of READS, READS_OF_THE_REFUSED and the gateway.
+        """
         if not self.trusted.admits(request.peer):
             return Deny(Reason.UNTRUSTED_PROXY)
         try:
@@ -90,19 +110,26 @@ class Pipeline:
         if rule.access == "deny":
             return Deny(Reason.RULE_DENIES)
         if rule.allow_preflight and _is_preflight(request.headers, original):
-            return Allow(Reason.PREFLIGHT, None, self.anonymous)
+            return self._open(Reason.PREFLIGHT, original, rule)
         decision = await self._judged(request, original, rule)
         return decision if isinstance(decision, Allow) else self._refused(decision, original, rule)
 
     def _refused(self, decision: Decision, original: OriginalRequest, rule: Rule) -> Decision:
         """What becomes of a refusal: on a public rule it is none."""
         if rule.access == "public":
-            return Allow(Reason.PUBLIC, None, self.anonymous)
+            is_anonymous = isinstance(decision, Challenge) and decision.reason is Reason.NO_CREDENTIAL
+            public = self._open(Reason.PUBLIC, original, rule)
+            return public if is_anonymous else public._replace(grounds=None)
         if isinstance(decision, Challenge) and decision.reason not in _NOT_RECORDED:
             self.audit.record(
                 Event.CREDENTIAL_REFUSED, decision.reason, client=original.client, rule=rule.name
             )
         return decision
+
+    def _open(self, reason: Reason, original: OriginalRequest, rule: Rule) -> Allow:
+        """What anybody may pass. It rests on the rule alone."""
+        grounds = Grounds(original, self.policy.class_of(original.client), rule, self.revocations.generation)
+        return Allow(reason, None, self.anonymous, grounds=grounds)
 
     async def _judged(self, request: CheckRequest, original: OriginalRequest, rule: Rule) -> Decision:
         try:
@@ -136,25 +163,36 @@ class Pipeline:
             return Deny(refusal, others_cookies)
         if rule.app and await self.disabled_apps.holds(rule.app):
             return Deny(Reason.APP_DISABLED, others_cookies)
-        headers = known.headers
+        headers, audience, renewed_from = known.headers, "", inf
         if headers is not None and self.assertions is not None:
-            headers = await self.assertions.beside(headers, identity, original, now)
+            headers, audience, renewed_from = await self.assertions.beside(headers, identity, original, now)
         if headers is None:
             return Deny(Reason.IDENTITY_TOO_LARGE, others_cookies)
-        cookies = await self._used(known.verified, credential, rule, now)
-        return Allow(Reason.AUTHENTICATED, identity, headers, cookies)
+        cookies, settled_until = await self._used(known.verified, credential, rule, now)
+        grounds = Grounds(
+            original,
+            self.policy.class_of(original.client),
+            (rule, audience) if audience else rule,
+            known.generation,
+            min(known.true_until, renewed_from, settled_until),
+            identity.user_id,
+            credential,
+        )
+        return Allow(Reason.AUTHENTICATED, identity, headers, cookies, None if cookies else grounds)
 
     async def _used(
         self, verified: Verified, credential: Credential, rule: Rule, now: float
-    ) -> tuple[bytes, ...]:
-        """Notes the use; the cookie where it is to be refreshed."""
+    ) -> tuple[tuple[bytes, ...], float]:
+        """Notes the use; the cookie where it is to be refreshed, and until when nothing is to be noted."""
         usage = verified.usage
-        if usage is None or self.usage.is_settled(usage, rule.app, now):
-            return verified.cookies
+        if usage is None:
+            return verified.cookies, inf
+        if self.usage.is_settled(usage, rule.app, now):
+            return verified.cookies, self.usage.settled_until(usage)
         by_cookie = credential.form is Form.COOKIE
         if not await self.usage.note(usage, rule.app, now, by_cookie=by_cookie):
-            return verified.cookies
-        return (self.cookie.keep(credential.value, verified.identity.expires_at, now),)
+            return verified.cookies, now
+        return (self.cookie.keep(credential.value, verified.identity.expires_at, now),), now
 
     def _challenge(
         self, reason: Reason, request: CheckRequest, original: OriginalRequest, rule: Rule

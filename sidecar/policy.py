@@ -8,7 +8,7 @@ from typing import Literal
 
 from sidecar.errors import RequestRefused
 from sidecar.hosts import HostPattern
-from sidecar.model import Form, Identity, OriginalRequest, Reason
+from sidecar.model import Form, Identity, IPAddress, OriginalRequest, Reason
 from sidecar.paths import PathPattern
 from sidecar.ports import Authenticator
 from sidecar.settings import RuleSettings
@@ -18,9 +18,12 @@ from sidecar.trust import contains
 Selector = Literal["hosts", "paths", "methods", "networks"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """One rule, ready to be asked. Empty selectors select everything, empty demands demand nothing."""
+    """One rule, ready to be asked. Empty selectors select everything, empty demands demand nothing.
+
+    No two are equal, whatever they say: each has its own place among the others.
+    """
 
     name: str
     hosts: tuple[HostPattern, ...]
@@ -97,6 +100,11 @@ class Policy:
 
     def __init__(self, rules: Iterable[RuleSettings], enabled: Mapping[str, Authenticator]) -> None:
         self.rules = tuple(Rule.of(rule, position, enabled) for position, rule in enumerate(rules))
+        self._networks = tuple({rule.networks: None for rule in self.rules if rule.networks})
+
+    def class_of(self, client: IPAddress) -> str:
+        """The same for all clients that no rule tells apart."""
+        return "".join("1" if contains(networks, client) else "0" for networks in self._networks)
 
     def select(self, request: OriginalRequest) -> Rule | None:
         """The first rule that selects the request.

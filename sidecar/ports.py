@@ -16,6 +16,7 @@ from sidecar.model import (
     OriginalRequest,
     Question,
     Rejected,
+    UrlPlace,
     Verified,
 )
 from sidecar.records import (
@@ -49,6 +50,9 @@ class Gateway(Protocol):
     name: str
     takes_targets: bool
     """Whether what was asked for stands behind the endpoint's own path, in the same line."""
+    reads: frozenset[bytes]
+    """The names of the header lines that `parse` reads."""
+    url: UrlPlace
 
     def question(self, asked: Asked) -> Question:
         """How this proxy asks about a client's request; `parse` reads it back."""

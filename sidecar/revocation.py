@@ -41,16 +41,19 @@ class Revocations:
         self._users: dict[int, int] = {}
         self._everybody = 0
         self.generation = 0
+        self.fresh_until = float("-inf")
+        """Until then a look asks nobody: what is known is not old, by the clock."""
 
     async def look(self) -> None:
         """Makes sure that changes of a second ago are known.
 
         Raises StoreUnavailable where the store has not answered for that long.
         """
-        now = self._clock.monotonic()
-        if now - self._asked_at < LOOK_EVERY and now - self._answered_at < LONGEST_BLINDNESS:
+        now = self._clock.now()
+        if now < self.fresh_until:
             return
         self._asked_at = now
+        self._note_until_when()
         try:
             self._learn(await self._feed.since(self._position))
         except StoreUnavailable as error:
@@ -60,6 +63,10 @@ class Revocations:
             return
         self._say_whether_readable(None)
         self._answered_at = now
+        self._note_until_when()
+
+    def _note_until_when(self) -> None:
+        self.fresh_until = min(self._asked_at + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS)
 
     def _say_whether_readable(self, error: StoreUnavailable | None) -> None:
         """Once when an outage begins and once when it ends, however many checks there are."""
@@ -72,6 +79,7 @@ class Revocations:
     def forget(self) -> None:
         """Makes the next look ask the store: this process has just changed something itself."""
         self._asked_at = float("-inf")
+        self._note_until_when()
 
     def is_current(self, user_id: int | None, generation: int) -> bool:
         """Whether what was read of this user in this generation is still true."""

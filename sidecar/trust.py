@@ -10,6 +10,8 @@ from sidecar.errors import RequestRefused
 from sidecar.model import UNIX_PEER, Headers, IPAddress, Reason
 from sidecar.settings.types import Network
 
+CLIENT_HEADER = b"x-forwarded-for"
+
 
 class TrustedProxies:
     """The peers whose word is taken for what the client asked. An empty list trusts nobody."""
@@ -54,7 +56,7 @@ def client_address(headers: Headers, peer: str, hops: int) -> IPAddress:
     All lines are counted as one list. Without any, the peer itself. Raises RequestRefused where the
     place that is read holds no address, or does not exist.
     """
-    lines = headers.all(b"x-forwarded-for")
+    lines = headers.all(CLIENT_HEADER)
     if not lines:
         return peer_address(peer)
     entries = b",".join(lines).split(b",")

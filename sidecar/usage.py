@@ -60,6 +60,10 @@ class UsageRecorder:
         is_due = usage.last_used_at <= now - self._interval
         return not (is_due or usage.owes_cookie or self._is_new(app, usage, now))
 
+    def settled_until(self, usage: Usage) -> float:
+        """When a use is due to be noted again, of what is settled now."""
+        return usage.last_used_at + self._interval
+
     async def note(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """True where the session was extended and its cookie, which asks, is to be refreshed."""
         is_due = usage.last_used_at <= now - self._interval

@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ import structlog
 from hypothesis import settings as fuzzing
 
 from sidecar.telemetry import configure_logging
-from tests.running import Running, running
+from tests.running import MODE, Mode, Running, running
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Running]]
 
@@ -29,6 +30,23 @@ def tmp_path() -> Iterator[Path]:
     """In memory, where there is such a place: stores that no test needs after a crash wait for no disk."""
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
         yield Path(directory)
+
+
+MODES = {"decided every time": Mode("plain"), "on a connection in use": Mode("express", is_warmed=True)}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every one of the hundred cases holds however checks are served."""
+    if metafunc.module.__name__.rpartition(".")[2].startswith("test_security_"):
+        metafunc.fixturenames.insert(0, "mode")
+        metafunc.parametrize("mode", list(MODES), indirect=True)
+
+
+@pytest.fixture
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How checks are served in this test."""
+    for field, value in asdict(MODES[request.param]).items():
+        monkeypatch.setattr(MODE, field, value)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import urlencode
@@ -28,6 +29,20 @@ __all__ = ["Answer", "Line"]  # what every test of answers needs comes from here
 OUR_HOST = (b"127.0.0.1:9000",)
 GATEWAYS = ("nginx", "traefik", "caddy", "haproxy", "envoy")
 BROWSER: tuple[Line, ...] = ((b"accept", b"text/html,*/*;q=0.8"), (b"sec-fetch-mode", b"navigate"))
+
+
+@dataclass
+class Mode:
+    """How checks are served; "warmed": every connection has been used for good ones before."""
+
+    http: Literal["express", "plain"] = "express"
+    is_warmed: bool = False
+
+
+MODE = Mode()
+"""Of whatever is started next. The hundred cases are run in more than one, see tests/conftest.py."""
+
+WARM_HOST = b"warmed.test"
 
 
 class CountingHasher(PasswordHasher):
@@ -158,6 +173,7 @@ class Running:
         self._directory = directory
         self._open_until_the_end = open_until_the_end
         self._served: dict[tuple[str, str], Served] = {}
+        self._is_warmed = MODE.is_warmed
 
     async def served(self, listener: str = "auth", peer: str | None = "127.0.0.1") -> Served:
         """The listener ("auth" or "admin") as such a peer reaches it. None: over a unix socket."""
@@ -166,20 +182,29 @@ class Running:
         else:
             address = "[::1]:0" if ":" in peer else "127.0.0.1:0"
         if (listener, address) not in self._served:
-            app = self.application.auth if listener == "auth" else self.application.admin
-            served_there = served(app, self.parts.settings, address)
+            is_auth = listener == "auth"
+            app = self.application.auth if is_auth else self.application.admin
+            replays = (lambda: self.application.replays) if is_auth else None
+            served_there = served(app, self.parts.settings, address, replays)
             self._served[listener, address] = await self._open_until_the_end.enter_async_context(served_there)
         return self._served[listener, address]
 
     @asynccontextmanager
     async def connection(
-        self, peer: str | None = "127.0.0.1", listener: str = "auth"
+        self, peer: str | None = "127.0.0.1", listener: str = "auth", gateway: str = "nginx"
     ) -> AsyncIterator[Connection]:
-        """A connection from this address of this machine, 127.0.0.0/8 or ::1. None: over a unix socket."""
+        """A connection from this address of this machine, 127.0.0.0/8 or ::1. None: over a unix socket.
+
+        Where connections are warmed, then by this gateway's checks.
+        """
         there = await self.served(listener, peer)
         async with connected(
             there.listener, peer if peer not in {None, "127.0.0.1", "::1"} else None
         ) as made:
+            if self._is_warmed and listener == "auth":
+                for each in (question(gateway, host=WARM_HOST),) * 3:
+                    await made.send(each.as_bytes())
+                    await made.answer()
             yield made
 
     async def ask(
@@ -194,7 +219,8 @@ class Running:
         hosts: Sequence[bytes] = OUR_HOST,
     ) -> Answer:
         """One request, over a connection of its own from `peer`, as in `connection`."""
-        async with self.connection(peer, listener) as connection:
+        gateway = next((each for each in GATEWAYS if path.startswith(f"/check/{each}")), "nginx")
+        async with self.connection(peer, listener, gateway) as connection:
             await connection.send(_request(method, path, headers, body, hosts))
             return await connection.answer(method)
 
@@ -330,7 +356,14 @@ async def running(
     path: Path, tables: dict[str, Any] | None = None, hasher: PasswordHasher | None = None
 ) -> AsyncIterator[Running]:
     """The application over the store in this directory. `tables` as in the settings file."""
-    settings: Settings = parse({"store": {"url": f"sqlite:///{path}/sidecar.db"}, **(tables or {})})
+    given = {"store": {"url": f"sqlite:///{path}/sidecar.db"}, **(tables or {})}
+    given["server"] = {"http": MODE.http, **given.get("server", {})}
+    if MODE.is_warmed:
+        given["rules"] = [
+            {"name": "warmed", "hosts": [WARM_HOST.decode()], "access": "public"},
+            *given.get("rules", [{}]),
+        ]
+    settings: Settings = parse(given)
     clock = ManualClock()
     async with services(settings, clock, passwords=Passwords(hasher or CHEAP)) as parts:
         await parts.keys.start()

@@ -231,8 +231,8 @@ def test_what_is_over_already_has_no_place_in_the_cache_of_identities(
 ) -> None:
     metrics = Metrics()
     cache = IdentityCache(Revocations(NoChanges(), ManualClock()), metrics)
-    known = Known(good(expires_at=expires_at)._replace(cacheable=cacheable), None)
-    cache.put("sso", Credential(Form.BEARER, b"t"), known, T0, 0)
+    known = Known(good(expires_at=expires_at), None, "sso", 0, min(T0 + cacheable, expires_at))
+    cache.put(Credential(Form.BEARER, b"t"), known, T0)
     assert metrics.registry.get_sample_value("sidecar_cache_entries", {"cache": "identity"}) == entries
 
 

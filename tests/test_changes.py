@@ -61,6 +61,7 @@ def test_what_cannot_change_stays_as_it_runs() -> None:
                 "workers": 2,
                 "header_limit": "1MiB",
                 "max_connections": 4,
+                "http": "plain",
                 "drain": "5s",
                 "client_ip_hops": 2,
             },

@@ -206,7 +206,7 @@ async def test_the_memory_is_bounded_and_what_it_drops_is_counted(
 ) -> None:
     monkeypatch.setattr(caching, "MOST_IDENTITIES", 2)
     monkeypatch.setattr(caching, "MOST_USERS", 1)
-    async with running(tmp_path) as sidecar:
+    async with running(tmp_path, {"server": {"http": "plain"}}) as sidecar:
         alice, bob = await sidecar.add_user(), await sidecar.add_user("bob")
         sessions = [await sidecar.session(user) for user in (alice, bob, alice, bob)]
         for _ in range(2):

@@ -56,7 +56,8 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads(text("pyproject.toml"))["project"]
-    names = {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in project["dependencies"]}
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    names = {re.split(r"[^a-z0-9-]", each)[0] for each in [*project["dependencies"], *extras]}
     table = text("CONTRIBUTING.md").partition("## Dependencies")[2].partition("## Style")[0]
     documented = {
         name

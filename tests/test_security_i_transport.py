@@ -6,10 +6,11 @@ import asyncio
 import io
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from sidecar.server.protocol import PATIENCE
+from sidecar.server.ticking import PATIENCE, TICKS, Ticking
 from tests.conftest import Start
 from tests.running import GATEWAYS, Line, Running, bearer, metadata
 from tests.wire import head
@@ -109,9 +110,10 @@ async def test_i96_who_sends_no_whole_head_in_ten_seconds_is_left(
     sidecar: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes, peer: str | None
 ) -> None:
     served = await sidecar.served(peer=peer)
-    protocol = served.server.config.http_protocol_class
-    assert getattr(protocol, "patience", None) == PATIENCE == 10.0
-    monkeypatch.setattr(protocol, "patience", 0.05)
+    protocol: Any = served.server.config.http_protocol_class
+    ticking: Ticking = getattr(protocol, "ordinary", protocol).ticking
+    assert ticking.seconds * TICKS == PATIENCE == 10.0
+    monkeypatch.setattr(ticking, "seconds", 0.005)
     assert await exchange(sidecar, sent, peer=peer) == b""
 
 

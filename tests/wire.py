@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
 
+from sidecar.replays import Replays
 from sidecar.server.descriptors import MOST
 from sidecar.server.listeners import listening
 from sidecar.server.process import server_config
@@ -157,9 +158,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, settings: Settings, address: str) -> AsyncIterator[Served]:
+async def served(
+    app: ASGIApp, settings: Settings, address: str, replays: Callable[[], Replays] | None = None
+) -> AsyncIterator[Served]:
     """The application as the product serves it, in this loop, at an address as in the settings."""
-    server = uvicorn.Server(server_config(app, settings, settings.server.max_connections or MOST))
+    server = uvicorn.Server(server_config(app, settings, settings.server.max_connections or MOST, replays))
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     with listening(address) as listener:

@@ -17,7 +17,9 @@ from sidecar.model import (
     OriginalRequest,
     Question,
     Reason,
+    UrlPlace,
 )
+from sidecar.trust import CLIENT_HEADER
 
 _PREFIX = b"/check/envoy"
 _STATUSES = Statuses()
@@ -28,6 +30,8 @@ class Envoy:
 
     name = "envoy"
     takes_targets = True
+    reads = frozenset({b"host", b"x-forwarded-proto", CLIENT_HEADER})
+    url = UrlPlace(b"", (b" " + _PREFIX,), b" HTTP/1.", names_host=False)
 
     def question(self, asked: Asked) -> Question:
         """See Gateway.question."""

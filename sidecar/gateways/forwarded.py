@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from sidecar.gateways.reading import Statuses, answer, read_original
-from sidecar.model import Asked, CheckRequest, CheckResponse, Decision, OriginalRequest, Question
+from sidecar.model import (
+    Asked,
+    CheckRequest,
+    CheckResponse,
+    Decision,
+    OriginalRequest,
+    Question,
+    UrlPlace,
+)
+from sidecar.trust import CLIENT_HEADER
 
 _STATUSES = Statuses()
 
@@ -12,6 +21,12 @@ class ForwardedGateway:
     """Reads X-Forwarded-Method, -Proto, -Host and -Uri; each must be there, once."""
 
     takes_targets = False
+    reads = frozenset(
+        {b"x-forwarded-method", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-uri", CLIENT_HEADER}
+    )
+    url = UrlPlace(
+        b"x-forwarded-uri", (b"\r\nX-Forwarded-Uri: ", b"\r\nx-forwarded-uri: "), b"\r\n", names_host=False
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name

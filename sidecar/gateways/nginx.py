@@ -11,7 +11,17 @@ import re
 
 from sidecar.errors import RequestRefused
 from sidecar.gateways.reading import Statuses, answer, read_original
-from sidecar.model import Asked, CheckRequest, CheckResponse, Decision, OriginalRequest, Question, Reason
+from sidecar.model import (
+    Asked,
+    CheckRequest,
+    CheckResponse,
+    Decision,
+    OriginalRequest,
+    Question,
+    Reason,
+    UrlPlace,
+)
+from sidecar.trust import CLIENT_HEADER
 
 _URL = re.compile(rb"(?P<scheme>[a-z]+)://(?P<host>[^/?#]*)(?P<target>.*)", re.DOTALL)
 _STATUSES = Statuses(malformed=403, limited=403, redirects=False)
@@ -22,6 +32,10 @@ class Nginx:
 
     name = "nginx"
     takes_targets = False
+    reads = frozenset({b"x-original-url", b"x-original-method", CLIENT_HEADER})
+    url = UrlPlace(
+        b"x-original-url", (b"\r\nX-Original-URL: ", b"\r\nx-original-url: "), b"\r\n", names_host=True
+    )
 
     def question(self, asked: Asked) -> Question:
         """See Gateway.question."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -14,11 +14,13 @@ import uvicorn
 import uvloop
 
 from sidecar.app import services
+from sidecar.replays import Replays
 from sidecar.server.channel import Channel
 from sidecar.server.control import ByParent, BySignals, Control, Started
 from sidecar.server.descriptors import most_connections, raise_limit
+from sidecar.server.lane import OrdinaryWay, lane
 from sidecar.server.listeners import listening
-from sidecar.server.protocol import limited
+from sidecar.server.protocol import LimitedProtocol, limited
 from sidecar.server.reloading import Current, Read
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.supervisor import Place, Supervisor
@@ -87,7 +89,7 @@ async def _serve(
         Current(parts) as current,
     ):
         await parts.keys.start()
-        auth = _Listener(current.auth, settings, most)
+        auth = _Listener(current.auth, settings, most, lambda: current.application.replays)
         admin = _Listener(current.admin, settings, ADMIN_CONNECTIONS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
@@ -101,6 +103,7 @@ async def _serve(
             following.cancel()
             log.info("draining", connections=len(auth.server_state.connections))
             current.application.is_draining = True
+            current.application.replays.close()  # answers have another line from now on
             await auth.give_back()
             auth.should_exit = admin.should_exit = True
             tidying.cancel()
@@ -117,12 +120,17 @@ async def _tidy_now_and_then(current: Current) -> None:
         await asyncio.sleep(_TIDY_EVERY)
 
 
-def server_config(app: ASGIApp, settings: Settings, connections: int) -> uvicorn.Config:
-    """uvicorn as both listeners run it, each for so many connections at once."""
+def server_config(
+    app: ASGIApp, settings: Settings, connections: int, replays: Callable[[], Replays] | None = None
+) -> uvicorn.Config:
+    """uvicorn as both listeners run it, each for so many connections at once.
+
+    With `replays`, those of the application in force, known answers are given again.
+    """
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=limited(settings.server.header_limit, connections),
+        http=_protocol(settings, connections, replays),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -138,6 +146,14 @@ def server_config(app: ASGIApp, settings: Settings, connections: int) -> uvicorn
     return config
 
 
+def _protocol(
+    settings: Settings, connections: int, replays: Callable[[], Replays] | None
+) -> type[asyncio.Protocol]:
+    if replays is None or settings.server.http == "plain":
+        return limited(LimitedProtocol, settings.server.header_limit, connections)
+    return lane(replays, limited(OrdinaryWay, settings.server.header_limit, connections))
+
+
 def _quiet(settings: Settings) -> float:
     return min(QUIET, settings.server.drain / 2)
 
@@ -145,8 +161,14 @@ def _quiet(settings: Settings) -> float:
 class _Listener(uvicorn.Server):
     """uvicorn without its signal handling, which would end the process by the signal and not with 0."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, connections: int) -> None:
-        super().__init__(server_config(app, settings, connections))
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        connections: int,
+        replays: Callable[[], Replays] | None = None,
+    ) -> None:
+        super().__init__(server_config(app, settings, connections, replays))
         self._quiet = _quiet(settings)
         self.accepting = asyncio.Event()
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from asyncio import TimerHandle, Transport
+from asyncio import Transport
 from collections.abc import Iterable
+from math import inf
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from sidecar.server.ticking import PATIENCE, TICKS, Ticking
+
 MOST_HEADERS = 100
 """Header lines of a request. Browsers send about 20, and proxies add about 10."""
-
-PATIENCE = 10.0
-"""Seconds for a new connection to send its first head, and for any head from its first byte to its last."""
 
 _TOO_LARGE = b"The request head is too large.\n"
 _REFUSAL = (
@@ -46,7 +46,8 @@ class LimitedProtocol(HttpToolsProtocol):
     Turns a connection away at once, with 503, when `most_connections` are open already: a descriptor is left
     for whatever else needs one.
 
-    Closes a connection whose head takes longer than `patience` seconds. httptools itself collects the lines
+    Closes a connection whose head takes longer than PATIENCE seconds, or that takes no answer for as long.
+    httptools itself collects the lines
     of a head for as long as they come, and uvicorn waits for them as long.
 
     Answers a client that has sent its last byte and still listens; uvicorn itself closes at once.
@@ -58,14 +59,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     limit: int
     most_connections: int
-    patience: float
+    ticking: Ticking
     told_at = -_TOLD_EVERY
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._awaits_head = True
         self._unfinished = 0  # bytes since the parser last had a whole head or a piece of a body
-        self._deadline: TimerHandle | None = None
+        self._ticks_left: float = TICKS + 1
+        self._expects_head = True  # within so many ticks
+        self._stuck_for = 0
         self._keeps_alive = True
         self._framing = b""  # header lines: how a body that the parser skips is to be read after all
         self._stopped = False
@@ -75,29 +78,33 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """It has to say something soon."""
         super().connection_made(transport)
+        self.ticking.start(self.connections)
         if len(self.connections) > self.most_connections:
-            self._turn_away()
-        else:
-            self._expect_head()
+            self.turn_away()
 
-    def _turn_away(self) -> None:
+    def tick(self) -> None:
+        """A tick of time has passed. Ends a connection that is silent, or takes nothing, for too long."""
+        is_stuck = self.transport.is_closing() or self.flow.write_paused
+        self._stuck_for = self._stuck_for + 1 if is_stuck else 0
+        self._ticks_left -= 1
+        if self._stuck_for > TICKS:
+            self.transport.abort()
+        elif self._ticks_left <= 0 and not is_stuck:
+            self._stop()
+
+    def turn_away(self) -> None:
+        """There are too many connections already."""
         protocol, now = type(self), self.loop.time()
         if now - protocol.told_at >= _TOLD_EVERY:
             protocol.told_at = now
             log.warning("connections_full", most=self.most_connections)
         self._stop(_FULL)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._expect_no_head()
-        super().connection_lost(exc)
-
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer, as asyncio hands them over."""
         if self._stopped:
             return
         self._unfinished += len(data)
-        self._unset_keepalive_if_required()
         self._parse(data)
         if self._unfinished and not self._stopped:  # never so where requests come whole
             self._judge_unfinished()
@@ -121,16 +128,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def _judge_unfinished(self) -> None:
         if self._unfinished > self.limit:
             self._refuse()
-        elif self._awaits_head and self._deadline is None:
-            self._expect_head()
-
-    def _expect_head(self) -> None:
-        self._deadline = self.loop.call_later(self.patience, self._stop)
-
-    def _expect_no_head(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        elif self._awaits_head and not self._expects_head:
+            self._expects_head = True
+            self._ticks_left = TICKS + 1
 
     # --- the parser ------------------------------------------------------------------------------
 
@@ -182,9 +182,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_no_request():
             self._refuse_malformed()
             return
+        self._begin()
+
+    def _begin(self) -> None:
+        """The head is a request's, and within the limits: it is answered."""
         super().on_headers_complete()
-        self._awaits_head = False
-        self._expect_no_head()
+        self._awaits_head = self._expects_head = False
+        self._ticks_left = inf
         # The request keeps its own list: what comes as trailers must not become headers (RFC 9110, 6.5.1).
         self.headers = []
         # An answer before the body has come is the last one: the body would be waited for in vain, or the
@@ -229,10 +233,19 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
     def on_response_complete(self) -> None:
-        """An answer is out. While requests wait that came behind it, no more of them are read."""
-        super().on_response_complete()
-        if self.pipeline and not self.transport.is_closing():
-            self.flow.pause_reading()
+        """An answer is out. While requests wait that came behind it, no more of them are read.
+
+        As uvicorn does it, but without a timer of its own for every answer.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._expects_head:
+            self._ticks_left = self.timeout_keep_alive / self.ticking.seconds + 1
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -243,7 +256,6 @@ class LimitedProtocol(HttpToolsProtocol):
     def _stop(self, answer: bytes = b"") -> None:
         """Reads no more, and closes: at once, or after the answer to a request that came whole before."""
         self._stopped = True
-        self._expect_no_head()
         pending = self._pending()
         if pending is not None and self._awaits_head:
             pending.keep_alive = False
@@ -287,7 +299,10 @@ def _is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return bool(codings) and codings[-1].rpartition(b",")[2].strip().lower() == b"chunked"
 
 
-def limited(limit: int, most_connections: int, patience: float = PATIENCE) -> type[LimitedProtocol]:
+P = TypeVar("P", bound=LimitedProtocol)
+
+
+def limited(protocol: type[P], limit: int, most_connections: int, patience: float = PATIENCE) -> type[P]:
     """The protocol class for so many connections, and heads of `limit` bytes within `patience` seconds."""
-    bounds = {"limit": limit, "most_connections": most_connections, "patience": patience}
-    return type("Limited", (LimitedProtocol,), bounds)
+    bounds = {"limit": limit, "most_connections": most_connections, "ticking": Ticking(patience)}
+    return type("Limited", (protocol,), bounds)

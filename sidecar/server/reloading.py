@@ -86,6 +86,7 @@ class Current:
         before, after = self.application, Application(parts)
         after.start_after(before)
         self.application, self._parts = after, parts
+        before.replays.close()
         self._end_later(before)
         if tells:
             kept = set(FIXED).intersection(changes(running, given))

@@ -29,6 +29,7 @@ class SharedMetrics(Collector):
 
     def publish(self) -> None:
         """What this process has now, for the others."""
+        self._metrics.settle()
         own = self._metrics.registry.collect()
         self._board.publish(self._slot, dump(merged([self._before, own], self._metrics.merged_by)))
 

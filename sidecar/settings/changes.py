@@ -15,6 +15,7 @@ FIXED = (
     "server.workers",
     "server.header_limit",
     "server.max_connections",
+    "server.http",
     "server.drain",
     "audit.file",
     "store.url",

@@ -74,6 +74,14 @@ class Server(Section):
         description="Open at once in each worker; one more gets 503 and is closed. 0: as many as the limit "
         "on open files (RLIMIT_NOFILE) allows, less 256.",
     )
+    http: Literal["express", "plain"] = Field(
+        "express",
+        description='"plain" decides every check anew, and gives no answer again that it gave before.',
+    )
+    replay_memory: Size = Field(
+        256 * 1024 * 1024,
+        description="For answers that are given again; a session in use takes 2 to 3 KiB.",
+    )
     drain: Duration = Field(10.0, description="After SIGTERM: not ready, finish what was accepted, exit.")
 
 

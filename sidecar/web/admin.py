@@ -17,20 +17,19 @@ from sidecar.ports import Store
 
 
 def admin_app(
-    exposition: Callable[[], bytes],
+    expose: Callable[[], bytes],
     store: Store,
     is_draining: Callable[[], bool],
     describe: Callable[[], dict[str, Any]],
 ) -> Starlette:
     """`/metrics`, `/healthz` (it runs), `/readyz` (it runs, the store answers, and it goes on).
 
-    And `/openapi.json`, which `describe` makes: once, when somebody asks. `exposition` makes what a scrape
-    gets.
+    `expose` says all metrics. And `/openapi.json`, which `describe` makes: once, when somebody asks.
     """
     description = cache(describe)
 
     async def metrics(_request: Request) -> Response:
-        return Response(exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(expose(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})

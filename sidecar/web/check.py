@@ -17,10 +17,11 @@ from sidecar.model import (
     Reason,
     Unavailable,
 )
-from sidecar.pipeline import Pipeline
+from sidecar.pipeline import READS, READS_OF_THE_REFUSED, Pipeline
 from sidecar.ports import Clock, Gateway
-from sidecar.telemetry import Metrics
-from sidecar.web.entrance import Scope, Send, peer_of
+from sidecar.replays import Replayable, Replays
+from sidecar.telemetry import Labels, Metrics
+from sidecar.web.entrance import Scope, Send, method_label, peer_of
 
 log = structlog.get_logger(__name__)
 
@@ -30,18 +31,33 @@ _IN_OUR_WORDS = (Malformed, Unavailable)
 class CheckEndpoint:
     """One gateway's endpoint. It never answers 500: what goes wrong in here is an outage."""
 
-    def __init__(self, gateway: Gateway, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        pipeline: Pipeline,
+        clock: Clock,
+        metrics: Metrics,
+        replays: Replays | None = None,
+    ) -> None:
         self.path = f"/check/{gateway.name}"
         self._gateway = gateway
         self._pipeline = pipeline
+        self._shown = gateway.reads | READS | READS_OF_THE_REFUSED
+        self._replays = replays
         self._clock = clock
         self._metrics = metrics
         self._log = log.bind(gateway=gateway.name)  # bound once: an unbound logger binds at every call
 
     async def answer(self, scope: Scope, send: Send) -> int:
-        """Answers, and returns the status. A body, if any, is left unread: a check has none."""
+        """Answers, and returns the status. A body, if any, is left unread: a check has none.
+
+        With an answer that may be given again, the scope has it as `replayable`.
+        """
         started = self._clock.monotonic()
         decision, response = await self._decide(scope)
+        if self._replays and isinstance(decision, Allow) and decision.grounds:
+            tally = self._metrics.tally(self._labels(decision), method_label(scope["method"]))
+            scope["replayable"] = Replayable(self._replays, decision.grounds, tally)
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -52,7 +68,8 @@ class CheckEndpoint:
     async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
         try:
             target = _target(scope) if self._gateway.takes_targets else b""
-            request = CheckRequest(peer_of(scope), scope["method"], target, Headers(scope["headers"]))
+            lines = [line for line in scope["headers"] if line[0] in self._shown]  # no other can matter
+            request = CheckRequest(peer_of(scope), scope["method"], target, Headers(lines))
             decision = await self._pipeline.check(request, self._gateway)
             response = self._gateway.render(decision)
         except Exception:  # noqa: BLE001 - fail closed, whatever it is, and say so in the log
@@ -66,12 +83,15 @@ class CheckEndpoint:
         return decision, response
 
     def _count(self, decision: Decision, seconds: float) -> None:
-        name = self._gateway.name
-        outcome, authenticator = _outcome(decision)
-        self._metrics.decisions.inc((name, outcome, decision.reason, authenticator))
-        self._metrics.decision_duration.observe((name, outcome), seconds)
+        labels = self._labels(decision)
+        self._metrics.decisions.inc(labels)
+        self._metrics.decision_duration.observe(labels[:2], seconds)
         if isinstance(decision, Malformed) or decision.reason is Reason.UNTRUSTED_PROXY:
             self._metrics.forwarded_rejected.labels(decision.reason).inc()
+
+    def _labels(self, decision: Decision) -> Labels:
+        outcome, authenticator = _outcome(decision)
+        return self._gateway.name, outcome, decision.reason, authenticator
 
 
 def _target(scope: Scope) -> bytes:

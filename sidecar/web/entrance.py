@@ -108,7 +108,12 @@ class Entrance:
             self._count(request.route, scope["method"], status)
 
     def _count(self, route: str, method: str, status: int) -> None:
-        self._metrics.http_requests.inc((route, method if method in _METHODS else "other", str(status)))
+        self._metrics.http_requests.inc((route, method_label(method), str(status)))
+
+
+def method_label(method: str) -> str:
+    """The method as the metrics name it: a client may make up any."""
+    return method if method in _METHODS else "other"
 
 
 def host_lines(scope: Scope) -> int:

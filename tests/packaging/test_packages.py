@@ -175,7 +175,10 @@ def pinned(file: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"])
+PINS = [f"requirements{kind}.txt" for kind in ("", "-build", "-bench", "-dev")]
+
+
+@pytest.mark.parametrize("name", PINS)
 def test_versions_are_pinned_without_an_address(name: str) -> None:
     text = (ROOT / name).read_text()
     assert pinned(name)
@@ -188,5 +191,5 @@ def test_the_pins_are_what_these_tests_ran_with() -> None:
         name.lower().replace("_", "-"): version
         for name, version in (line.split("==") for line in listed.split())
     }
-    pins = pinned("requirements.txt") | pinned("requirements-build.txt") | pinned("requirements-dev.txt")
+    pins = {name: version for file in PINS for name, version in pinned(file).items()}
     assert pins.items() <= installed.items()

@@ -15,7 +15,8 @@ import uvicorn
 
 from sidecar.errors import InvalidValue
 from sidecar.server.listeners import listening
-from sidecar.server.protocol import MOST_HEADERS, PATIENCE, limited
+from sidecar.server.protocol import MOST_HEADERS, LimitedProtocol, limited
+from sidecar.server.ticking import PATIENCE, TICKS
 from sidecar.web.bodies import read_body
 from sidecar.web.entrance import Receive, Scope, Send, respond
 from tests.checks.products import POSTS, REQUEST_ID, STATUS_PATH, Endpoint
@@ -131,7 +132,7 @@ async def serving(patience: float = WATCHDOG) -> AsyncIterator[Serving]:
     config = uvicorn.Config(
         started.application,
         interface="asgi3",
-        http=limited(LIMIT, CONNECTIONS, patience),
+        http=limited(LimitedProtocol, LIMIT, CONNECTIONS, patience),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -676,7 +677,7 @@ async def test_an_answer_without_it_is_the_last_one_as_any() -> None:
 
 
 def test_a_head_has_ten_seconds() -> None:
-    assert limited(LIMIT, CONNECTIONS).patience == PATIENCE == 10.0
+    assert limited(LimitedProtocol, LIMIT, CONNECTIONS).ticking.seconds * TICKS == PATIENCE == 10.0
 
 
 HALVES = [b"\r\n", b"G", b"GET / HTTP/1.1\r\n", WHOLE[:-2]]

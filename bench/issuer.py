@@ -1,8 +1,9 @@
-"""JWTs of another issuer: its key, the settings that trust it, and a token for each session."""
+"""Other systems that vouch for users: an issuer of JWTs, its key and tokens; and one that is asked."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jwt
@@ -24,37 +25,35 @@ ASKED_EVERY = 8
 _LIFETIME = 3600
 
 
-def make_issuer(folder: Path, count: int) -> tuple[Path, Path]:
-    """The files of the issuer's public key, and of so many tokens, one a line."""
-    key = rsa.generate_private_key(65537, 2048)
-    public, tokens = folder / "issuer.pem", folder / "tokens.txt"
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    lines = [jwt.encode(_claims(number), key, ALGORITHM, {"kid": "bench"}) for number in range(count)]
-    tokens.write_text("\n".join(lines) + "\n", encoding="ascii")
-    return public, tokens
+class Issuer:
+    """An issuer with a key of its own. `public`: the file of its public half."""
 
+    def __init__(self, folder: Path) -> None:
+        self._key = rsa.generate_private_key(65537, 2048)
+        self.public = folder / "issuer.pem"
+        self.public.write_bytes(
+            self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
 
-def settings(public: Path) -> str:
-    """What trusts the issuer."""
-    return f"""
+    def tokens(self, count: int) -> Iterator[str]:
+        """So many of its tokens, of one user after the other."""
+        for number in range(count):
+            yield jwt.encode(_claims(number), self._key, ALGORITHM, {"kid": "bench"})
+
+    def trust(self) -> str:
+        """The settings that trust it."""
+        return f"""
 [authenticators.idp]
 type = "jwt"
 issuer = "{ISSUER}"
 audience = "{AUDIENCE}"
 algorithms = ["{ALGORITHM}"]
-public_key_file = "{public}"
+public_key_file = "{self.public}"
 """
 
 
-def make_opaque(folder: Path, name: str, count: int) -> Path:
-    """The file of so many tokens that say nothing but this name, one a line."""
-    tokens = folder / f"{name}.txt"
-    tokens.write_text("".join(f"{name}-token-{number:019}\n" for number in range(count)), encoding="ascii")
-    return tokens
-
-
 def introspecting(port: int) -> str:
-    """The settings that ask the server at this port about them."""
+    """The settings that ask the server at this port about tokens."""
     return f"""
 [authenticators.there]
 type = "introspection"

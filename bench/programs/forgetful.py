@@ -1,6 +1,6 @@
 """The product, remembering one identity and one user only: nearly every check looks up both.
 
-`python -m bench.forgetful serve …`, as `python -m sidecar serve …`
+`python -m bench.programs.forgetful serve …`, as `python -m sidecar serve …`
 """
 
 from __future__ import annotations

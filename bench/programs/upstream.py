@@ -1,6 +1,6 @@
 """An introspection server that knows every token, and counts how often it is asked.
 
-`python -m bench.upstream PORT`; a GET is answered with the count.
+`python -m bench.programs.upstream PORT`; a GET is answered with the count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import uvloop
 
-from bench.bare import serve
+from bench.programs.bare import serve
 from sidecar.web.bodies import read_body
 from sidecar.web.entrance import Receive, Scope, Send
 

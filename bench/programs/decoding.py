@@ -1,6 +1,6 @@
 """The floor for a token that is read: the bare application, which has PyJWT decode it for each request.
 
-`python -m bench.decoding PORT PUBLIC_KEY`
+`python -m bench.programs.decoding PORT PUBLIC_KEY`
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import jwt
 import uvloop
 
-from bench.bare import answer, serve
-from bench.tokens import ALGORITHM, AUDIENCE, ISSUER
+from bench.issuer import ALGORITHM, AUDIENCE, ISSUER
+from bench.programs.bare import answer, serve
 from sidecar.web.entrance import Receive, Scope, Send
 
 _BEARER = len(b"Bearer ")

@@ -3,7 +3,7 @@
 What it costs more than the bare one is what signing costs in a server: twice as much as in a loop that does
 nothing else, since the mathematics drives the rest out of the processor's caches.
 
-`python -m bench.signing PORT STORE`
+`python -m bench.programs.signing PORT STORE`
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 
 import uvloop
 
-from bench.bare import answer, serve
 from bench.data import SECRET
+from bench.programs.bare import answer, serve
 from sidecar.app import services
 from sidecar.credentials import id_of_secret
 from sidecar.settings import parse

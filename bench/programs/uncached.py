@@ -1,6 +1,6 @@
 """The product, remembering one identity only, so that nearly every check looks its session up in the store.
 
-`python -m bench.uncached serve …`, as `python -m sidecar serve …`
+`python -m bench.programs.uncached serve …`, as `python -m sidecar serve …`
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The floor: an ASGI application that answers every request at once, on the product's uvicorn settings.
 
-`python -m bench.bare PORT`
+`python -m bench.programs.bare PORT`
 """
 
 from __future__ import annotations

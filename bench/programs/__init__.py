@@ -1,0 +1,1 @@
+"""What is run to be measured, beside the product itself and nginx."""
