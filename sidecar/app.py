@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,7 +73,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the server and the command line both work with."""
+    """What the server and the command line both work with. `exposition` is what a scrape gets."""
 
     settings: Settings
     clock: Clock
@@ -85,6 +85,7 @@ class Services:
     passwords: Passwords
     usage: UsageRecorder
     audit: Audit
+    exposition: Callable[[], bytes]
 
 
 @asynccontextmanager
@@ -111,7 +112,19 @@ async def services(
         sessions = Sessions(store.sessions, keys, clock, settings.session)
         usage = (UnwrittenUses if read_only else UsageRecorder)(store, settings.session.touch_interval)
         audit = (UnwrittenAudit if read_only else Audit)(settings.audit, clock, metrics)
-        yield Services(settings, clock, metrics, store, revocations, keys, sessions, passwords, usage, audit)
+        yield Services(
+            settings=settings,
+            clock=clock,
+            metrics=metrics,
+            store=store,
+            revocations=revocations,
+            keys=keys,
+            sessions=sessions,
+            passwords=passwords,
+            usage=usage,
+            audit=audit,
+            exposition=metrics.exposition,
+        )
     finally:
         passwords.close()
         await store.close()
@@ -142,7 +155,7 @@ class Application:
         self._elsewhere = listener.elsewhere
         self._limits = listener.limits
         self.admin: ASGIApp = admin_app(
-            parts.metrics.exposition,
+            parts.exposition,
             parts.store,
             lambda: self.is_draining,
             partial(openapi_document, listener.dialects, parts.settings),

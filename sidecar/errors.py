@@ -23,6 +23,7 @@ SidecarError
 ├── Overloaded               the bounded queue of a costly job is full
 ├── Throttled                too many attempts; carries the seconds to wait
 ├── ListenerError            an address that cannot be listened on
+├── WorkerFailed             a worker ended before it served anybody
 └── AuditUnusable            a file that the audit cannot be written to
 
 An outage (`StoreUnavailable`, `UpstreamUnavailable`, `Overloaded`) is never turned into a refusal, nor the
@@ -192,6 +193,10 @@ class Throttled(SidecarError):
 
 class ListenerError(SidecarError):
     """An address that cannot be listened on."""
+
+
+class WorkerFailed(SidecarError):
+    """A worker ended before it served anybody; the message is its own, where it had one."""
 
 
 class AuditUnusable(SidecarError):

@@ -59,6 +59,9 @@ CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request
 
 Labels = tuple[str, ...]
 
+Merge = Callable[[Iterable[float]], float]
+"""What becomes of the values that several processes have of one gauge."""
+
 
 class PlainCounter(Collector):
     """A counter for what happens at every check: the event loop alone writes it, so it takes no lock."""
@@ -132,11 +135,15 @@ class Tally:
 
 
 class Metrics:
-    """Every metric, in a registry of its own. Labels never carry what a client chose."""
+    """Every metric, in a registry of its own. Labels never carry what a client chose.
+
+    `merged_by` says of gauges by their names what several processes show together; all else is summed.
+    """
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[Labels, str], Tally] = {}
         self.registry = registry = CollectorRegistry()
+        self.merged_by: dict[str, Merge] = {}
         self.decisions = PlainCounter(
             "sidecar_decisions_total",
             "Checks decided.",
@@ -189,11 +196,11 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
-        self.upstream_open = Gauge(
+        self.upstream_open = self._gauge(
             "sidecar_upstream_open",
             "Whether another system is not asked because it failed.",
             ["upstream"],
-            registry=registry,
+            merged_by=max,
         )
         self.jwks_refreshes = PlainCounter(
             "sidecar_jwks_refreshes_total",
@@ -201,11 +208,11 @@ class Metrics:
             ["authenticator", "result"],
             registry=registry,
         )
-        self.jwks_last_success = Gauge(
+        self.jwks_last_success = self._gauge(
             "sidecar_jwks_last_success_timestamp_seconds",
             "When another issuer's keys were last fetched.",
             ["authenticator"],
-            registry=registry,
+            merged_by=max,
         )
         self.store_operations = PlainCounter(
             "sidecar_store_operations_total",
@@ -246,19 +253,25 @@ class Metrics:
         self.audit_dropped = Counter(
             "sidecar_audit_dropped_total", "Lines of the audit that could not be written.", registry=registry
         )
-        self.config_loaded = Gauge(
+        # A process that is younger than the last reload has read nothing itself.
+        self.config_loaded = self._gauge(
             "sidecar_config_last_reload_successful",
             "Whether the settings were good when they were last read.",
-            registry=registry,
+            merged_by=min,
         )
-        self.config_loaded_at = Gauge(
+        self.config_loaded_at = self._gauge(
             "sidecar_config_last_reload_success_timestamp_seconds",
             "When good settings were last read.",
-            registry=registry,
+            merged_by=min,
         )
-        Gauge("sidecar_build_info", "Always 1.", ["version", "python"], registry=registry).labels(
+        self._gauge("sidecar_build_info", "Always 1.", ["version", "python"], merged_by=max).labels(
             __version__, platform.python_version()
         ).set(1)
+
+    def _gauge(self, name: str, documentation: str, labels: Iterable[str] = (), *, merged_by: Merge) -> Gauge:
+        """A gauge of which the sum over several processes says nothing."""
+        self.merged_by[name] = merged_by
+        return Gauge(name, documentation, labels, registry=self.registry)
 
     def tally(self, decision: Labels, method: str) -> Tally:
         """What counts the answers to such a decision, asked with this method, that are given again."""

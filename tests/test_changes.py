@@ -58,6 +58,7 @@ def test_what_cannot_change_stays_as_it_runs() -> None:
             "server": {
                 "listen": "127.0.0.1:2",
                 "admin_listen": "127.0.0.1:3",
+                "workers": 2,
                 "header_limit": "1MiB",
                 "max_connections": 4,
                 "http": "plain",

@@ -91,7 +91,6 @@ class World:
     current: Current
     file: Path
     http: str
-    next_tables: Tables
     open_until_the_end: AsyncExitStack
     connections: dict[str, Connection] = field(default_factory=dict)
 
@@ -130,8 +129,7 @@ class World:
 
     async def reload(self, tables: Tables) -> None:
         """As on SIGHUP, with this in the file."""
-        self.next_tables = tables
-        await self.current.reload()
+        await self.current.follow(settings_of(self.file, tables, self.http))
 
 
 async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
@@ -195,9 +193,9 @@ async def _world(start: Seed, directory: Path, tables: Tables, http: str) -> Asy
     settings = settings_of(file, tables, http)
     async with services(settings, clock, passwords=Passwords(CHEAP)) as parts:
         await parts.keys.start()
-        async with Current(parts, lambda: settings_of(file, world.next_tables, http)) as current:
+        async with Current(parts) as current:
             there = served(current.auth, settings, "127.0.0.1:0", lambda: current.application.replays)
             async with there as listening, AsyncExitStack() as open_until_the_end:
-                world = World(parts, clock, listening, current, file, http, tables, open_until_the_end)
+                world = World(parts, clock, listening, current, file, http, open_until_the_end)
                 yield world
         _remove(file)

@@ -27,8 +27,15 @@ _EXAMPLE_LIFETIME = 3600.0
 @config_option
 @click.option("--listen", metavar="ADDRESS", help="Instead of server.listen.")
 @click.option("--admin-listen", metavar="ADDRESS", help="Instead of server.admin_listen.")
+@click.option("--workers", metavar="NUMBER", help="Instead of server.workers.")
 @click.option("--http", metavar="express|plain", help="Instead of server.http.")
-def serve(config: Path | None, listen: str | None, admin_listen: str | None, http: str | None) -> None:
+def serve(
+    config: Path | None,
+    listen: str | None,
+    admin_listen: str | None,
+    workers: str | None,
+    http: str | None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what was accepted. SIGHUP reads the settings again.
 
     Without a settings file it shows how to begin: the first user and their password, once, and three
@@ -39,7 +46,10 @@ def serve(config: Path | None, listen: str | None, admin_listen: str | None, htt
     from sidecar.settings import find_file, load
 
     _override(
-        SIDECAR_SERVER__LISTEN=listen, SIDECAR_SERVER__ADMIN_LISTEN=admin_listen, SIDECAR_SERVER__HTTP=http
+        SIDECAR_SERVER__LISTEN=listen,
+        SIDECAR_SERVER__ADMIN_LISTEN=admin_listen,
+        SIDECAR_SERVER__WORKERS=workers,
+        SIDECAR_SERVER__HTTP=http,
     )
     file = find_file(config)
     settings = load(file, unusable_keys)

@@ -1,25 +1,29 @@
-"""One process, from its first line to exit status 0: both listeners, the background work, the drain."""
+"""What serves, from its first line to exit status 0: both listeners, the background work, the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import structlog
 import uvicorn
 import uvloop
 
-from sidecar.app import Services, services
+from sidecar.app import services
 from sidecar.replays import Replays
+from sidecar.server.channel import Channel
+from sidecar.server.control import ByParent, BySignals, Control, Started
 from sidecar.server.descriptors import most_connections, raise_limit
 from sidecar.server.lane import OrdinaryWay, lane
 from sidecar.server.listeners import listening
 from sidecar.server.protocol import LimitedProtocol, limited
 from sidecar.server.reloading import Current, Read
+from sidecar.server.scoreboard import Scoreboard
+from sidecar.server.supervisor import Place, Supervisor
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
 
@@ -38,38 +42,53 @@ _TIDY_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
 
-Started = Callable[[Services], Awaitable[None]]
-
 
 def run(settings: Settings, read: Read, started: Started) -> None:
-    """Serves until SIGTERM or SIGINT; SIGHUP has it `read` the settings again.
+    """Serves until SIGTERM or SIGINT, in this process or in workers; SIGHUP has it `read` the settings again.
 
     `started` is awaited once, when both listeners accept.
 
     Raises ListenerError, AuditUnusable, InvalidValue, StoreUnusable or StoreUnavailable where it cannot
-    start. What `started` raises ends the service, and comes in an ExceptionGroup.
+    start; WorkerFailed with the same words, where it is a worker that cannot. What `started` raises ends the
+    service, and comes in an ExceptionGroup.
     """
     descriptors = raise_limit()
     # Names of other systems are looked up in threads of libuv's, half of all: those of one system whose
     # name server hangs must not keep all others waiting. It makes 4, if not told otherwise.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
+    most = most_connections(settings.server.max_connections, descriptors)
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
-        uvloop.run(_serve(settings, read, auth, admin, descriptors, started))
+        serve = partial(_serve, auth_socket=auth, admin_socket=admin, most=most)
+        if settings.server.workers == 1:
+            uvloop.run(serve(settings, BySignals(read, started)))
+            return
+        board = Scoreboard(settings.server.workers)
+
+        def work(place: Place, under: Settings, channel: Channel) -> None:
+            uvloop.run(
+                serve(under, ByParent(channel, board, place.slot, started if place.is_first else None))
+            )
+
+        Supervisor(settings, read, work, board, listeners=[auth, admin]).run()
 
 
 async def _serve(
     settings: Settings,
-    read: Read,
+    control: Control,
+    *,
     auth_socket: socket.socket,
     admin_socket: socket.socket,
-    descriptors: int,
-    started: Started,
+    most: int,
 ) -> None:
     # First of all: whoever stops it while it starts gets an orderly end.
-    stopping, reloading = _signalled(signal.SIGTERM, signal.SIGINT), _signalled(signal.SIGHUP)
-    async with services(settings) as parts, parts.audit, Current(parts, read) as current:
+    stopping = control.begin()
+    async with (
+        services(settings) as own,
+        own.audit,
+        control.sharing(own) as parts,
+        Current(parts) as current,
+    ):
         await parts.keys.start()
-        most = most_connections(settings.server.max_connections, descriptors)
         auth = _Listener(current.auth, settings, most, lambda: current.application.replays)
         admin = _Listener(current.admin, settings, ADMIN_CONNECTIONS)
         async with asyncio.TaskGroup() as tasks:
@@ -78,9 +97,8 @@ async def _serve(
             tidying = tasks.create_task(_tidy_now_and_then(current))
             await auth.accepting.wait()
             await admin.accepting.wait()
-            log.info("started", listen=settings.server.listen, admin_listen=settings.server.admin_listen)
-            await started(parts)
-            following = tasks.create_task(_reload_when_asked(current, reloading))
+            await control.serving(parts)
+            following = tasks.create_task(control.follow(current))
             await stopping.wait()
             following.cancel()
             log.info("draining", connections=len(auth.server_state.connections))
@@ -90,22 +108,6 @@ async def _serve(
             auth.should_exit = admin.should_exit = True
             tidying.cancel()
     log.info("stopped")
-
-
-def _signalled(*numbers: signal.Signals) -> asyncio.Event:
-    came = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in numbers:
-        loop.add_signal_handler(number, came.set)
-    return came
-
-
-async def _reload_when_asked(current: Current, asked: asyncio.Event) -> None:
-    """One after the other. Who asks during a reload has the settings read once more after it."""
-    while True:
-        await asked.wait()
-        asked.clear()
-        await current.reload()
 
 
 async def _tidy_now_and_then(current: Current) -> None:

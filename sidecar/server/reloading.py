@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from sidecar.app import Application, Services, with_settings
 from sidecar.audit import Event, Result
 from sidecar.errors import Fault, SettingsError, SidecarError
-from sidecar.server.logging import begin_log
+from sidecar.server.logging import begin_log, set_up_log
 from sidecar.settings import FIXED, Settings, changes, with_fixed
 from sidecar.web.entrance import Receive, Scope, Send
 
@@ -23,6 +24,13 @@ Read = Callable[[], Settings]
 _BY = "SIGHUP"
 
 
+def read_again(read: Read) -> Settings | None:
+    """The settings; None where they are bad, and then the log says why."""
+    with _logging_why_not():
+        return read()
+    return None
+
+
 class Current:
     """The application in force. As a context it begins the first one, and ends the last.
 
@@ -30,10 +38,9 @@ class Current:
     was in force when it came.
     """
 
-    def __init__(self, parts: Services, read: Read) -> None:
+    def __init__(self, parts: Services) -> None:
         self.application = Application(parts)
         self._parts = parts
-        self._read = read
         self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -53,50 +60,46 @@ class Current:
         """An ASGI application."""
         await self.application.admin(scope, receive, send)
 
-    async def reload(self) -> None:
-        """Reads the settings again, and serves under them.
+    async def follow(self, given: Settings | None, *, tells: bool = True) -> bool:
+        """Serves under the settings that were read again, where they are good (not None).
 
-        Where that cannot be, the old ones stay in force, and the log says why.
+        Where that cannot be, the old ones stay in force, and the log says why. Returns whether it could be.
+        Of several processes that follow, one `tells` the log and the audit what has changed.
         """
-        try:
-            # In a thread: no check waits for a disk.
-            settings = await asyncio.to_thread(self._read)
-            await self._serve_under(settings)
-        except SettingsError as error:
-            self._keep(error.faults)
-        except SidecarError as error:
-            self._keep([Fault("", str(error))])
-        except Exception:  # a fault of our own is no reason to end the service
-            log.exception("reload_broke")
-            self._keep([])
-
-    def _keep(self, faults: tuple[Fault, ...] | list[Fault]) -> None:
-        for fault in faults:
-            log.error("config_fault", path=fault.path, message=fault.message)
-        log.error("reload_failed", faults=len(faults))
+        if given is not None:
+            with _logging_why_not():
+                await self._serve_under(given, tells=tells)
+                return True
         self._parts.metrics.config_loaded.set(0)
-        self._parts.audit.record(Event.ADMINISTERED, Result.FAILED, by=_BY, what="reload")
+        if tells:
+            self._record(Result.FAILED)
+        return False
 
-    async def _serve_under(self, given: Settings) -> None:
+    async def _serve_under(self, given: Settings, *, tells: bool) -> None:
         running = self._parts.settings
         settings = with_fixed(given, running)
         parts = with_settings(self._parts, settings)
         await parts.keys.start()
-        begin_log(settings)  # first: loggers that are bound once keep their level
+        # First: loggers that are bound once keep their level.
+        (begin_log if tells else set_up_log)(settings)
         # Nothing is awaited from here on: there is no moment between the two.
         before, after = self.application, Application(parts)
         after.start_after(before)
         self.application, self._parts = after, parts
         before.replays.close()
         self._end_later(before)
-        self._tell(kept=set(FIXED).intersection(changes(running, given)), changed=changes(running, settings))
+        if tells:
+            kept = set(FIXED).intersection(changes(running, given))
+            self._tell(kept=kept, changed=changes(running, settings))
 
     def _tell(self, *, kept: set[str], changed: tuple[str, ...]) -> None:
         for path in sorted(kept):
             log.warning("config_not_applied", path=path, message="it takes effect at the next start")
         log.info("reloaded", changed=changed)
-        about = " ".join(changed)
-        self._parts.audit.record(Event.ADMINISTERED, Result.DONE, by=_BY, what="reload", arguments=about)
+        self._record(Result.DONE, " ".join(changed))
+
+    def _record(self, result: Result, about: str = "") -> None:
+        self._parts.audit.record(Event.ADMINISTERED, result, by=_BY, what="reload", arguments=about)
 
     def _end_later(self, before: Application) -> None:
         ending = asyncio.create_task(self._end(before))
@@ -107,3 +110,23 @@ class Current:
         await before.end()
         for system in before.systems - self.application.systems:
             self._parts.metrics.forget(system)
+
+
+@contextmanager
+def _logging_why_not() -> Iterator[None]:
+    """What goes wrong with the new settings ends here: the old ones stay in force."""
+    try:
+        yield
+    except SettingsError as error:
+        _tell_faults(error.faults)
+    except SidecarError as error:
+        _tell_faults([Fault("", str(error))])
+    except Exception:  # a fault of our own is no reason to end the service
+        log.exception("reload_broke")
+        _tell_faults([])
+
+
+def _tell_faults(faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        log.error("config_fault", path=fault.path, message=fault.message)
+    log.error("reload_failed", faults=len(faults))

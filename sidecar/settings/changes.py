@@ -12,6 +12,7 @@ from sidecar.settings.model import Settings
 FIXED = (
     "server.listen",
     "server.admin_listen",
+    "server.workers",
     "server.header_limit",
     "server.max_connections",
     "server.http",

@@ -49,6 +49,12 @@ class Server(Section):
         "127.0.0.1:9001",
         description="/metrics, /healthz, /readyz and /openapi.json: never on the other listener.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that answer, at best one a core: docs/operations.md. 1: this one alone.",
+    )
     trusted_proxies: TrustedProxies = Field(
         ("127.0.0.1/32", "::1/128", "unix"),
         description="Who may ask /check/*, and whose X-Forwarded-For counts anywhere. Empty trusts nobody.",
@@ -65,8 +71,8 @@ class Server(Section):
     max_connections: int = Field(
         0,
         ge=0,
-        description="Open at once; one more gets 503 and is closed. 0: as many as the limit on open files "
-        "(RLIMIT_NOFILE) allows, less 256.",
+        description="Open at once in each worker; one more gets 503 and is closed. 0: as many as the limit "
+        "on open files (RLIMIT_NOFILE) allows, less 256.",
     )
     http: Literal["express", "plain"] = Field(
         "express",
@@ -339,7 +345,8 @@ class Limits(Section):
     login: RateSetting = Field(Rate(10, "minute"), description="Sign-ins per client network.")
     checks: OptionalRateSetting = Field(
         Rate(6000, "minute"),
-        description="Requests to the products' endpoints ([checks]) per client network; empty: not counted.",
+        description="Requests to the products' endpoints ([checks]) per client network, in each worker; "
+        "empty: not counted.",
     )
     exempt_networks: Networks = Field(
         (),

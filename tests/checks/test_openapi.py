@@ -87,7 +87,7 @@ async def test_it_is_made_when_somebody_asks_and_once(sidecar: Running) -> None:
         return made[-1]
 
     parts = sidecar.parts
-    sidecar.application.admin = admin_app(parts.metrics.registry, parts.store, lambda: False, describe)
+    sidecar.application.admin = admin_app(parts.exposition, parts.store, lambda: False, describe)
     assert made == []
     assert [await document_of(sidecar), await document_of(sidecar)] == [{"number": 0}] * 2
 

@@ -19,6 +19,8 @@ import pytest
 from sidecar.app import Services
 from tests.cli.commands import PATIENCE, Cli, clean_environment, free_address, process_command, run_process
 
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
+
 FIRST_START = 1 + 3 * 2
 """Lines: the password, and three commands with what each shows."""
 
@@ -99,9 +101,10 @@ def settings_file(directory: Path, text: str = "") -> Path:
 # --- first contact -------------------------------------------------------------------------------
 
 
+@WORKERS
 @pytest.mark.parametrize("unix", [False, True], ids=["an address", "a unix socket"])
-def test_the_first_start_shows_how_to_begin_on(tmp_path: Path, *, unix: bool) -> None:
-    with serving(tmp_path, unix=unix) as server:
+def test_the_first_start_shows_how_to_begin_on(tmp_path: Path, workers: str, *, unix: bool) -> None:
+    with serving(tmp_path, "--workers", workers, unix=unix) as server:
         first, *examples = server.lines(FIRST_START)
         commands = examples[1::2]
         answers = [pasted(command) for command in commands]
@@ -115,6 +118,7 @@ def test_the_first_start_shows_how_to_begin_on(tmp_path: Path, *, unix: bool) ->
         assert server.health().stdout == "healthy\n"
         assert (server.stop(), server.rest) == (0, "")
 
+    assert [each for each in tmp_path.iterdir() if each.is_socket()] == []
     assert server.health().returncode == 1
     assert first.split()[-1] not in server.log
 
@@ -179,9 +183,10 @@ def test_with_a_settings_file_nobody_is_made_and_nothing_printed(tmp_path: Path)
     assert json.loads(run_process("users", "list", "--json", cwd=tmp_path).stdout) == []
 
 
-def test_warnings_are_logged_once(tmp_path: Path) -> None:
+@WORKERS
+def test_warnings_are_logged_once(tmp_path: Path, workers: str) -> None:
     file = settings_file(tmp_path, '[server]\ntrusted_proxies = []\n[log]\nformat = "json"\n')
-    with serving(tmp_path, "--config", str(file)) as server:
+    with serving(tmp_path, "--config", str(file), "--workers", workers) as server:
         server.wait_for_log("started")
         server.stop()
 
@@ -225,21 +230,24 @@ def test_an_option_wins_over_a_file_that_is_wrong(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_store_that_is_not_ours_is_said(tmp_path: Path) -> None:
+@WORKERS
+def test_a_store_that_is_not_ours_is_said(tmp_path: Path, workers: str) -> None:
     (tmp_path / "var").mkdir()
     store = tmp_path / "var" / "sidecar.db"
     store.write_text("a diary\n" * 20)
-    result = run_process("serve", "--listen", free_address(), "--admin-listen", free_address(), cwd=tmp_path)
+    addresses = ("--listen", free_address(), "--admin-listen", free_address())
+    result = run_process("serve", *addresses, "--workers", workers, cwd=tmp_path)
 
     assert "is not an SQLite database" in refused(result)
     assert store.read_text() == "a diary\n" * 20
 
 
-def test_a_store_that_takes_no_session_is_said(tmp_path: Path) -> None:
+@WORKERS
+def test_a_store_that_takes_no_session_is_said(tmp_path: Path, workers: str) -> None:
     run_process("users", "add", "ann", cwd=tmp_path)
     with closing(sqlite3.connect(tmp_path / "var" / "sidecar.db")) as store:
         store.execute("CREATE TRIGGER no BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'no'); END")
-    with serving(tmp_path) as server:
+    with serving(tmp_path, "--workers", workers) as server:
         server.process.wait(PATIENCE)
         server.wait_for_log("Error: a value that the store cannot hold")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from pathlib import Path
@@ -139,6 +141,22 @@ def eventually(what: Callable[[], bool], seconds: float = 10) -> float:
         assert time.monotonic() - started < seconds, f"not within {seconds} s"
         pause.wait(0.01)
     return time.monotonic() - started
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has begun and that have not been taken from it yet (Linux)."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """A process that stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it may have been killed
+            os.kill(pid, signal.SIGCONT)
 
 
 # --- the application -----------------------------------------------------------------------------
@@ -291,14 +309,16 @@ class Installation:
 
     @contextmanager
     def serving(self, listen: str = "", **settings: str) -> Iterator[Sidecar]:
-        """The server, ready."""
+        """The server, ready, with all of its workers."""
         listen = listen or f"127.0.0.1:{free_port()}"
         admin = f"127.0.0.1:{free_port()}"
         log = self.directory / "sidecar.log"
         env = self.environment(server__listen=listen, server__admin_listen=admin, **settings)
+        before = log.stat().st_size if log.exists() else 0
         command = sidecar_command("serve", "--config", str(self.config))
         with running(command, log, env) as process:
             sidecar = Sidecar(listen, admin, process, log)
+            wait_for(lambda: b"started" in log.read_bytes()[before:], process, log)
             wait_for(sidecar.is_ready, process, log)
             yield sidecar
 

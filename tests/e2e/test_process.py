@@ -25,6 +25,7 @@ from tests.e2e.harness import (
 
 CHECK: Lines = (("X-Original-Method", "GET"), ("X-Original-URL", "http://localhost/page"), *API)
 CLIENTS = 8
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
 
 
 def check(sidecar: Sidecar, *lines: tuple[str, str]) -> int:
@@ -32,8 +33,11 @@ def check(sidecar: Sidecar, *lines: tuple[str, str]) -> int:
     return ask(sidecar.listen, head("GET", "/check/nginx", "sidecar", (*CHECK, *lines))).status
 
 
-def test_prometheus_accepts_the_metrics(promtool: str, installation: Installation, ann: Session) -> None:
-    with installation.serving() as sidecar:
+@WORKERS
+def test_prometheus_accepts_the_metrics(
+    promtool: str, installation: Installation, ann: Session, workers: str
+) -> None:
+    with installation.serving(server__workers=workers) as sidecar:
         assert check(sidecar, ann.line) == 200
         assert check(sidecar) == 401
         scraped = ask(sidecar.admin, head("GET", "/metrics", "admin"))
@@ -96,9 +100,10 @@ class Client(threading.Thread):
             self.lost = repr(error)
 
 
-def test_sigterm_under_load_loses_no_request(installation: Installation, ann: Session) -> None:
+@WORKERS
+def test_sigterm_under_load_loses_no_request(installation: Installation, ann: Session, workers: str) -> None:
     request = head("GET", "/check/nginx", "sidecar", (*CHECK, ann.line))
-    with installation.serving() as sidecar:
+    with installation.serving(server__workers=workers) as sidecar:
         clients = [Client(sidecar, request) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
@@ -111,8 +116,14 @@ def test_sigterm_under_load_loses_no_request(installation: Installation, ann: Se
     assert {status for client in clients for status in client.statuses} == {200}
 
 
-def test_it_is_not_ready_while_it_ends(installation: Installation) -> None:
-    with installation.serving() as sidecar, connected(sidecar.admin) as connection, connected(sidecar.listen):
+@WORKERS
+def test_it_is_not_ready_while_it_ends(installation: Installation, workers: str) -> None:
+    with (
+        installation.serving(server__workers=workers) as sidecar,
+        connected(sidecar.admin) as connection,
+        connected(sidecar.listen),
+        connected(sidecar.listen),
+    ):
         connection.sendall(head("GET", "/readyz", "admin"))
         assert read_answer(connection).status == 200
         sidecar.process.terminate()

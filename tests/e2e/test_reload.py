@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +27,11 @@ from tests.e2e.harness import (
     Session,
     Sidecar,
     ask,
+    children,
     connected,
     eventually,
     head,
+    paused,
     read_answer,
 )
 from tests.issuer import jwk, jwks
@@ -62,6 +66,12 @@ acces = "PLANTED-secret"
 FAULTS = ["login.nothing", "rules[1].acces", "session.lifetime"]
 
 
+ONE_PROCESS = pytest.mark.parametrize("workers", ["1"], indirect=True)
+"""For what each process counts or asks by itself."""
+
+TWO_WORKERS = pytest.mark.parametrize("workers", ["2"], indirect=True)
+
+
 @dataclass
 class Reloading:
     """A server, and the file that it reads."""
@@ -86,12 +96,16 @@ class Reloading:
         self.sidecar.process.send_signal(signal.SIGHUP)
 
     def reload(self, text: str, event: str = "reloaded") -> None:
-        """Writes the file, and returns when the log says what came of it."""
-        before = len(self._outcomes())
+        """Writes the file, and returns when the log says what came of it, and every worker knows."""
+        before, asked_at = len(self._outcomes()), time.time()
         self.file.write_text(text)
         self.hang_up()
         eventually(lambda: len(self._outcomes()) > before)
         assert self._outcomes()[-1] == event, self.named("config_fault")
+        if event == "reloaded":
+            eventually(lambda: self.loaded_at() >= asked_at)
+        else:
+            eventually(lambda: not self.is_good())
 
     def _outcomes(self) -> list[str]:
         return [each["event"] for each in self.events() if each["event"] in {"reloaded", "reload_failed"}]
@@ -105,18 +119,34 @@ class Reloading:
         found = re.search(rf"^{re.escape(name)} (\S+)$", scraped, re.MULTILINE)
         return float(found[1]) if found else None
 
+    def is_good(self) -> bool:
+        """Whether the settings were, that were read last."""
+        return self.metric("sidecar_config_last_reload_successful") == 1
+
+    def loaded_at(self) -> float:
+        """When good settings were last read: of several workers, by the last of them."""
+        moment = self.metric("sidecar_config_last_reload_success_timestamp_seconds")
+        assert moment is not None
+        return moment
+
     def is_old(self) -> bool:
         return kind(self.check(self.session.line)) == "old" and self.check().status == 401
 
 
+@pytest.fixture(params=["1", "2"], ids=["one process", "two workers"])
+def workers(request: pytest.FixtureRequest) -> str:
+    """How many there are."""
+    return str(request.param)
+
+
 @pytest.fixture
-def reloading(tmp_path: Path) -> Iterator[Reloading]:
+def reloading(tmp_path: Path, workers: str) -> Iterator[Reloading]:
     file = tmp_path / "settings.toml"
     file.write_text(OLD)
     made = Installation(file, tmp_path, {"log__format": "json"})
     made.add_user("ann")
     session = made.session("ann")
-    with made.serving() as sidecar:
+    with made.serving(server__workers=workers) as sidecar:
         yield Reloading(sidecar, made, session)
     assert PLANTED not in sidecar.log.read_text()
 
@@ -192,14 +222,9 @@ def test_good_settings_follow_under_load(reloading: Reloading) -> None:
 
 
 def test_it_is_said_what_has_changed_by_key_alone(reloading: Reloading) -> None:
-    before = reloading.metric("sidecar_config_last_reload_success_timestamp_seconds")
-    assert before is not None
     reloading.reload(NEW)
     changed = ["identity_headers", "rules[0].name", "rules[0].access"]
     assert reloading.named("reloaded")[-1]["changed"] == changed
-    after = reloading.metric("sidecar_config_last_reload_success_timestamp_seconds")
-    assert after is not None
-    assert after > before
     eventually(lambda: bool(reloading.named("administered")))
     (line,) = reloading.named("administered")
     assert (line["by"], line["what"], line["result"]) == ("SIGHUP", "reload", "done")
@@ -246,12 +271,11 @@ def test_the_log_changes_too(reloading: Reloading) -> None:
 def test_bad_settings_change_nothing_and_every_fault_is_said(reloading: Reloading) -> None:
     reloading.reload(BAD, "reload_failed")
     assert sorted(each["path"] for each in reloading.named("config_fault")) == FAULTS
-    assert reloading.metric("sidecar_config_last_reload_successful") == 0
     assert reloading.is_old()
     eventually(lambda: [each["result"] for each in reloading.named("administered")] == ["failed"])
 
     reloading.reload(NEW)
-    assert reloading.metric("sidecar_config_last_reload_successful") == 1
+    assert reloading.is_good()
     assert kind(reloading.check()) == "new"
 
 
@@ -261,8 +285,22 @@ def test_a_file_that_has_vanished_is_no_file_of_defaults(reloading: Reloading) -
     eventually(lambda: bool(reloading.named("reload_failed")))
     (fault,) = reloading.named("config_fault")
     assert "cannot be read: No such file" in fault["message"]
-    assert reloading.metric("sidecar_config_last_reload_successful") == 0
+    eventually(lambda: not reloading.is_good())
     assert reloading.is_old()
+
+
+@TWO_WORKERS
+def test_who_begins_later_begins_under_the_settings_in_force(reloading: Reloading) -> None:
+    parent = reloading.sidecar.process.pid
+    reloading.reload(NEW)
+    reloading.reload(BAD, "reload_failed")
+    for number, pid in enumerate(children(parent), 1):
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: len(reloading.named("worker_serves_again")) == number)  # noqa: B023 - done at once
+    for pid in children(parent):
+        with paused(pid):
+            assert kind(reloading.check(reloading.session.line)) == "new"
+    eventually(lambda: not reloading.is_good())
 
 
 # --- signals -------------------------------------------------------------------------------------
@@ -305,6 +343,7 @@ def test_sessions_and_bans_live_on(reloading: Reloading) -> None:
     assert reloading.check(reloading.session.line).one("X-New-User") == "ann"
 
 
+@ONE_PROCESS
 def test_what_is_counted_in_memory_is_not_forgotten(reloading: Reloading) -> None:
     limited = OLD + '[limits]\nchecks = "3/hour"\n'
     status = head("GET", "/api/v1/status", "sidecar")
@@ -316,8 +355,9 @@ def test_what_is_counted_in_memory_is_not_forgotten(reloading: Reloading) -> Non
 
 def test_fifty_reloads_leave_nothing_behind(reloading: Reloading) -> None:
     def resident() -> int:
-        status = Path(f"/proc/{reloading.sidecar.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+        pid = reloading.sidecar.process.pid
+        statuses = [Path(f"/proc/{each}/status").read_text() for each in (pid, *children(pid))]
+        return sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses)
 
     for number in range(20):
         reloading.reload((OLD, NEW)[number % 2])
@@ -397,6 +437,7 @@ jwks_url = "http://127.0.0.1:{system.server_port}/jwks"
 """
 
 
+@ONE_PROCESS
 def test_a_system_that_is_removed_is_asked_no_more_and_a_new_one_is(reloading: Reloading) -> None:
     theirs = ("Cookie", "theirs=value")
     with another_system() as old, another_system() as new:

@@ -28,7 +28,7 @@ async def test_a_fault_in_the_purge_is_logged_and_there_is_a_next_time(
 
     settings = parse({"store": {"url": f"sqlite:///{tmp_path}/sidecar.db"}})
     async with services(settings) as parts:
-        current = Current(parts, lambda: settings)
+        current = Current(parts)
         monkeypatch.setattr(current.application, "purge", purge)
         with capture_logs() as logs:
             tidying = asyncio.create_task(process._tidy_now_and_then(current))

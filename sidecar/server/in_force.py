@@ -1,0 +1,69 @@
+"""The settings under which workers serve, and how they follow when those are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from sidecar.server.channel import Follow
+from sidecar.server.logging import set_up_log
+from sidecar.server.reloading import Read, read_again
+from sidecar.server.workers import Worker
+from sidecar.settings import Settings, with_fixed
+
+log = structlog.get_logger(__name__)
+
+
+class InForce:
+    """`settings` are those in force: new processes begin under them.
+
+    One worker follows first, and tells the log and the audit. Where it cannot, nothing changes in any.
+    """
+
+    def __init__(self, settings: Settings, read: Read, workers: Sequence[Worker]) -> None:
+        self.settings = settings
+        self._read = read
+        self._workers = workers
+        self._is_asked = False
+        self._given: Settings | None = None
+        self._first: Worker | None = None
+        self._was_good = True
+
+    def ask(self) -> None:
+        """The settings are to be read again. Who asks meanwhile has them read once more afterwards."""
+        self._is_asked = True
+
+    def read_where_asked(self) -> None:
+        """As soon as a worker serves that can be the first to follow."""
+        first = next((worker for worker in self._workers if worker.is_serving), None)
+        if not self._is_asked or self._first is not None or first is None:
+            return
+        self._is_asked = False
+        self._given, self._first = read_again(self._read), first
+        first.tell(Follow(self._given, tells=True))
+
+    def followed(self, *, is_done: bool) -> None:
+        """What came of it in the first worker; the others follow, or learn that nobody does."""
+        first, given, self._first, self._given = self._first, self._given, None, None
+        self._was_good = is_done
+        if first is not None and given is not None and is_done:
+            self.settings = first.settings = with_fixed(given, self.settings)
+            set_up_log(self.settings)
+        for worker in self._workers:
+            if worker is not first and worker.is_serving:
+                self.bring_up_to_date(worker)
+
+    def ended(self, worker: Worker) -> None:
+        """The first to follow may have ended of it: the others do not try."""
+        if worker is self._first:
+            log.error("reload_failed", faults=0)
+            self.followed(is_done=False)
+
+    def bring_up_to_date(self, worker: Worker) -> None:
+        """Tells one that serves what the others have been told before."""
+        if worker.settings is not self.settings:
+            worker.settings = self.settings
+            worker.tell(Follow(self.settings, tells=False))
+        if not self._was_good:
+            worker.tell(Follow(None, tells=False))
