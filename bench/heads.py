@@ -40,8 +40,8 @@ def traefik(who: str = COOKIE) -> str:
 
 
 def caddy(who: str = COOKIE) -> str:
-    """A request of `forward_auth`, which has the query at the check's own address as well."""
-    return _forwarded("/check/caddy?view=week&n={n}", _AGENT, who)
+    """A request of `forward_auth`."""
+    return _forwarded("/check/caddy", _AGENT, who)
 
 
 def haproxy(who: str = COOKIE) -> str:

@@ -45,8 +45,6 @@ _HARMLESS = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 _NAMES = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ")
 """Gateways give each request a name, for the log."""
 
-_NOWHERE_IN_A_HEAD = b"\0"
-
 _CHECK = re.compile(rb"[A-Z]+ /check/([a-z]+)")
 _BEYOND_A_HEAD = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
 _NO_BODY = (b"content-length", b"0")
@@ -128,13 +126,13 @@ class Reading:
         self.prefix = prefix
         self.owner = owner
         self.answers: dict[Hashable, Answer] = {}
-        self.heads: deque[tuple[Table, bytes]] = deque()
+        self.heads: deque[tuple[Table, _Rest]] = deque()
         self.size = 0
         self.used = False
 
     def measure(self) -> int:
         """Its size in bytes, as it is now."""
-        heads = sum(_HEAD_ENTRY + len(rest) for _, rest in self.heads)
+        heads = sum(_HEAD_ENTRY + sum(map(len, rest)) for _, rest in self.heads)
         answers = sum(_ANSWER_ENTRY + len(answer.data) for answer in self.answers.values())
         return _READING_ENTRY + len(self.key) + len(self.prefix) + heads + answers
 
@@ -164,25 +162,31 @@ class _Owner:
 
 
 class Place(NamedTuple):
-    """Who sends heads of one kind, and where in them stands what is different in each.
+    """Who sends heads of one kind, and between what stands that which is different in each of them.
 
-    That is the URL, between `begins` and `ends`, and the request's name behind `names`, if it has one.
+    `first` and `last` are what stands before and behind it: the URL, and the name that the gateway gave the
+    request, in the order in which they come. Where there is no name, `last` is empty.
     """
 
     peer: str
     gateway: str
-    begins: bytes
-    ends: bytes
-    names: bytes
+    first: tuple[bytes, bytes]
+    last: tuple[bytes, bytes] | None
+    url_is_first: bool
+
+
+_Rest = tuple[bytes, ...]
 
 
 class Table:
     """Heads byte for byte: what one means, by what is left of it without the URL and the request's name."""
 
     def __init__(self, place: Place, longest: int, answer: Callable[[Reading, bytes], Answer | None]) -> None:
-        self.readings: dict[bytes, Reading] = {}
+        self.readings: dict[_Rest, Reading] = {}
         self.place = place
-        self._begins, self._ends, self._names = place[2:]
+        self._first, self._first_ends = place.first
+        self._last, self._last_ends = place.last or (b"", b"")
+        self._url_is_first = place.url_is_first
         self._longest = longest
         self._answer = answer
 
@@ -190,31 +194,28 @@ class Table:
         """The answer to these bytes, where they are one request whose head is known."""
         rest, url = self.cut(data)
         reading = self.readings.get(rest)
-        return None if reading is None else self._answer(reading, url)
+        if reading is None or len(data) > self._longest:
+            return None
+        return self._answer(reading, url)
 
-    def cut(self, data: bytes) -> tuple[bytes, bytes]:
-        """What is left of a head, and its URL; empty where it is none of these.
+    def cut(self, data: bytes) -> tuple[_Rest, bytes]:
+        """What is left of a head, and its URL. What is not cut in all its places leaves nothing at the end.
 
-        What they stand behind is left, at the same place: no two heads leave the same, but for what is cut
-        out. A request's name is of no account if it is harmless: no line of the head ends or begins in it.
+        A name is of no account if it is harmless: then no line begins in it, and no parser stumbles over it.
         """
-        start = data.find(self._begins)
-        if start < 0 or len(data) > self._longest:
-            return b"", b""
-        start += len(self._begins)
-        end = data.find(self._ends, start)
-        if not self._names:
-            return data[:start] + data[end:], data[start:end]
-        at = data.find(self._names) + len(self._names)
-        stop = data.find(b"\r\n", at)
-        if data[at:stop].translate(None, _HARMLESS):
-            return b"", b""
-        if at > end:
-            return data[:start] + data[end:at] + data[stop:], data[start:end]
-        return data[:at] + data[stop:start] + data[end:], data[start:end]
+        before, _, after = data.partition(self._first)
+        url, _, after = after.partition(self._first_ends)
+        if not self._last:
+            return (before, after), url
+        between, _, after = after.partition(self._last)
+        name, _, after = after.partition(self._last_ends)
+        if not self._url_is_first:
+            url, name = name, url
+        return (before, between, b"" if name.translate(None, _HARMLESS) else after), url
 
 
-NO_TABLE = Table(Place("", "", _NOWHERE_IN_A_HEAD, b"", b""), 0, lambda _reading, _url: None)
+_NEVER = (b"\0", b"\0")
+NO_TABLE = Table(Place("", "", _NEVER, None, url_is_first=True), 0, lambda _reading, _url: None)
 """Where no head is known."""
 
 
@@ -250,12 +251,14 @@ class Replays:
             for each, names in reads.items()
         }
         self._revocations = revocations
-        self._now = clock.now
+        self._ticks = clock.monotonic
         self._requests = metrics.cache_requests
         self._is_closed = most_bytes == 0
         self._tables: dict[Place, Table] = {}
         self._readings: dict[bytes, Reading] = {}
-        self._urls: SecondChance[bytes, _Url] = SecondChance("replay_url", MOST_URL_BYTES, metrics)
+        self._urls: SecondChance[tuple[bytes, bytes], _Url] = SecondChance(
+            "replay_url", MOST_URL_BYTES, metrics
+        )
         self._known, self._anonymous = (
             SecondChance[Hashable, _Owner]("replay", most, metrics, self._drop)
             for most in (most_bytes, most_bytes * ANONYMOUS)
@@ -324,14 +327,15 @@ class Replays:
         path, _, query = url.partition(b"?")
         if query.translate(None, _HARMLESS):
             return None
-        known = self._urls.entries.get(reading.prefix + path, _NOWHERE)
+        known = self._urls.entries.get((reading.prefix, path), _NOWHERE)
         answer = reading.answers.get(known.target)
         if answer is None:
             return None
-        now = self._now()
-        if now >= answer.until or now >= self._revocations.fresh_until:
+        revocations = self._revocations
+        # What ends before the next look is not given again: it takes no other clock to be exact.
+        if self._ticks() >= revocations.fresh_until or answer.until < revocations.looks_again_at:
             return None
-        if answer.generation != self._revocations.generation and not self._is_current(answer):
+        if answer.generation != revocations.generation and not self._is_current(answer):
             return None
         known.used = reading.used = True
         return answer
@@ -349,7 +353,7 @@ class Replays:
         if self._is_closed:
             return
         reading = self._readings.get(read.key) or self._begin(read, grounds)
-        self._lead(reading.prefix + read.url.partition(b"?")[0], grounds.target)
+        self._lead((reading.prefix, read.url.partition(b"?")[0]), grounds.target)
         reading.answers.pop(grounds.target, None)
         if len(reading.answers) >= MOST_ANSWERS:
             del reading.answers[next(iter(reading.answers))]
@@ -378,10 +382,10 @@ class Replays:
             owner.resize(oldest, 0)
         return reading
 
-    def _lead(self, url: bytes, target: Hashable) -> None:
+    def _lead(self, url: tuple[bytes, bytes], target: Hashable) -> None:
         known = self._urls.entries.get(url)
         if known is None:
-            self._urls.put(url, _Url(url, target))
+            self._urls.put(url, _Url(url[1], target))
         else:
             known.target = target
 
@@ -389,7 +393,7 @@ class Replays:
         place = _place(read.peer, self._ways[read.gateway], data)
         table = self._tables.get(place) or Table(place, self._longest, self.answer)
         rest, url = table.cut(data)
-        if not rest or url != read.url or rest in table.readings:
+        if not rest[-1] or url != read.url or rest in table.readings:
             return
         self._tables[place] = table
         table.readings[rest] = reading
@@ -408,7 +412,7 @@ class Replays:
         for table, rest in reading.heads:
             self._forget_head(table, rest)
 
-    def _forget_head(self, table: Table, rest: bytes) -> None:
+    def _forget_head(self, table: Table, rest: _Rest) -> None:
         del table.readings[rest]
         if not table.readings:
             del self._tables[table.place]
@@ -416,9 +420,11 @@ class Replays:
 
 def _place(peer: str, way: _Way, data: bytes) -> Place:
     """Where heads like this one are. What is in none of the known spellings is nowhere."""
-    begins = next((each for each in way.url.begins if each in data), _NOWHERE_IN_A_HEAD)
-    names = next((each for each in _NAMES if each in data), b"")
-    return Place(peer, way.name, begins, way.url.ends, names)
+    url = next(((each, way.url.ends) for each in way.url.begins if each in data), _NEVER)
+    name = next(((each, b"\r\n") for each in _NAMES if each in data), None)
+    if name is None or data.find(url[0]) < data.find(name[0]):
+        return Place(peer, way.name, url, name, url_is_first=True)
+    return Place(peer, way.name, name, url, url_is_first=False)
 
 
 def _prefix(way: _Way, grounds: Grounds) -> bytes:

@@ -42,14 +42,16 @@ class Revocations:
         self._everybody = 0
         self.generation = 0
         self.fresh_until = float("-inf")
-        """Until then a look asks nobody: what is known is not old, by the clock."""
+        """Until then a look asks nobody: what is known is not old. By the monotonic clock."""
+        self.looks_again_at = float("-inf")
+        """The same moment by the other clock, as long as that does not jump."""
 
     async def look(self) -> None:
         """Makes sure that changes of a second ago are known.
 
         Raises StoreUnavailable where the store has not answered for that long.
         """
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if now < self.fresh_until:
             return
         self._asked_at = now
@@ -67,6 +69,7 @@ class Revocations:
 
     def _note_until_when(self) -> None:
         self.fresh_until = min(self._asked_at + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS)
+        self.looks_again_at = self._clock.now() + LOOK_EVERY
 
     def _say_whether_readable(self, error: StoreUnavailable | None) -> None:
         """Once when an outage begins and once when it ends, however many checks there are."""

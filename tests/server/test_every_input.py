@@ -105,6 +105,7 @@ class _Fresh:
     """Revocations of which one always believes to know the latest."""
 
     fresh_until = inf
+    looks_again_at = -inf
 
     def __init__(self, revocations: Revocations) -> None:
         self._revocations = revocations
@@ -350,9 +351,8 @@ async def last_answers(start: Seed, directory: Path, case: Case) -> tuple[Any, A
         counted = [world.parts.metrics for world in (worlds.express, worlds.plain)]
         for metrics in counted:
             metrics.settle()
-        return tuple(
-            (answer, metrics.decisions._values) for answer, metrics in zip(answers, counted, strict=True)
-        )
+        express, plain = zip(answers, [metrics.decisions._values for metrics in counted], strict=True)
+        return express, plain
 
 
 async def _done(worlds: Both, start: Seed, step: Step) -> tuple[bytes, bytes] | None:
@@ -366,7 +366,7 @@ async def _done(worlds: Both, start: Seed, step: Step) -> tuple[bytes, bytes] | 
             await worlds.each(lambda world: world.parts.store.users.change(user, change, now=0.0, by="test"))
         case Ask():
             lines = [*start.credentials[step.who], *step.more]
-            request = question(step.gateway, lines, **step.what).as_bytes()  # type: ignore[typeddict-item]  # a table has no such type
+            request = question(step.gateway, lines, **step.what).as_bytes()
             return await worlds.exchange(step.peer, [request], ["GET"])
     return None
 

@@ -121,7 +121,7 @@ def asked(draw: st.DrawFn) -> tuple[str, str, list[Line], dict[str, bytes], Any]
 
 def written(start: Seed, request: tuple[str, str, list[Line], dict[str, bytes], Any]) -> Question:
     gateway, credential, more, original, spelled = request
-    asked = question(gateway, [*start.credentials[credential], *more], **original)  # type: ignore[typeddict-item]  # drawn
+    asked = question(gateway, [*start.credentials[credential], *more], **original)
     return asked._replace(lines=[(spelled(name), value) for name, value in asked.lines])
 
 
