@@ -48,7 +48,7 @@ http {{
     keepalive_requests 1000000000;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        location / {{ return 204; }}
+        location / {{ {lines} return 204; }}
     }}
 }}
 """
@@ -103,13 +103,14 @@ class Servers:
         self._nginx = nginx
 
     @contextmanager
-    def nginx(self) -> Iterator[Server]:
-        """nginx with one worker that answers 204 to everything: the ceiling."""
+    def nginx(self, name: str = "ceiling", lines: Iterable[tuple[str, str]] = ()) -> Iterator[Server]:
+        """nginx with one worker that answers 204 to everything, with these header lines: the ceiling."""
         port = free_port()
-        config = self._folder / "ceiling.conf"
-        config.write_text(_NGINX.format(folder=self._folder, port=port), encoding="utf-8")
+        config = self._folder / f"{name}.conf"
+        added = " ".join(f'add_header {header} "{value}";' for header, value in lines)
+        config.write_text(_NGINX.format(folder=self._folder, port=port, lines=added), encoding="utf-8")
         command = [self._nginx, "-e", "stderr", "-p", str(self._folder), "-c", str(config)]
-        with self._running("ceiling", command, port) as server:
+        with self._running(name, command, port) as server:
             yield server
 
     @contextmanager

@@ -104,6 +104,8 @@ class Policy:
 
     def class_of(self, client: IPAddress) -> str:
         """The same for all clients that no rule tells apart."""
+        if not self._networks:
+            return ""
         return "".join("1" if contains(networks, client) else "0" for networks in self._networks)
 
     def select(self, request: OriginalRequest) -> Rule | None:

@@ -255,6 +255,7 @@ class Replays:
         self._requests = metrics.cache_requests
         self._is_closed = most_bytes == 0
         self._tables: dict[Place, Table] = {}
+        self._latest = NO_TABLE
         self._readings: dict[bytes, Reading] = {}
         self._urls: SecondChance[tuple[bytes, bytes], _Url] = SecondChance(
             "replay_url", MOST_URL_BYTES, metrics
@@ -272,12 +273,22 @@ class Replays:
         for table in self._tables.values():
             table.readings.clear()
         self._tables.clear()
+        self._latest = NO_TABLE
         self._readings.clear()
         self._urls.clear()
         self._known.clear()
         self._anonymous.clear()
 
     # --- finding ---------------------------------------------------------------------------------
+
+    def look(self, peer: str, data: bytes) -> tuple[Table, Answer | None]:
+        """The answer to the first request of a connection, and where others like it are."""
+        latest = self._latest
+        answer = latest.find(data) if latest.place.peer == peer else None
+        if answer is None:
+            self._latest = latest = self.table(peer, data)
+            answer = latest.find(data)
+        return latest, answer
 
     def table(self, peer: str, data: bytes) -> Table:
         """Where heads like the one of this request are, if there are any."""

@@ -17,15 +17,18 @@ from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp, Receive, Scope, Send
 
 # As many headers, and as long ones, as a check's answer has.
+IDENTITY = (
+    ("X-Auth-User", "user123"),
+    ("X-Auth-User-Id", "124"),
+    ("X-Auth-Email", "user123@example.com"),
+    ("X-Auth-Name", "User Number 123"),
+    ("X-Auth-Roles", "staff"),
+    ("X-Auth-Permissions", "read,write"),
+    ("X-Auth-Account", "a23"),
+    ("X-Auth-Method", "session"),
+)
 _HEADERS = [
-    (b"X-Auth-User", b"user123"),
-    (b"X-Auth-User-Id", b"124"),
-    (b"X-Auth-Email", b"user123@example.com"),
-    (b"X-Auth-Name", b"User Number 123"),
-    (b"X-Auth-Roles", b"staff"),
-    (b"X-Auth-Permissions", b"read,write"),
-    (b"X-Auth-Account", b"a23"),
-    (b"X-Auth-Method", b"session"),
+    *((name.encode("ascii"), value.encode("ascii")) for name, value in IDENTITY),
     (b"content-length", b"0"),
 ]
 

@@ -30,22 +30,18 @@ _END_OF_HEAD = b"\r\n\r\n"
 class Lane(asyncio.Protocol):
     """One connection: answers what is known while nothing else is under way on it, and steps aside else."""
 
+    # Of all connections of a listener.
     current: Current
     ordinary: type[OrdinaryWay]
+    config: Config
+    server_state: ServerState
+    app_state: dict[str, Any]
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        self._made_of = (config, server_state, app_state, _loop)
-        self._behind: OrdinaryWay | None = None
-        self._is_free = True
-        self._table: Table | None = None
-        self._silent_for = 0
-        self._longest_silence: float = TICKS
+    # As each begins. A new connection sets nothing that it need not: that is most of what it costs.
+    _behind: OrdinaryWay | None = None
+    _is_free = True
+    _table: Table | None = None
+    _silent_for = 0
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -53,8 +49,7 @@ class Lane(asyncio.Protocol):
         """Bytes from the peer, as asyncio hands them over."""
         self._silent_for = 0
         if self._is_free:
-            table = self._table or self._find_table(data)
-            answer = table.find(data)
+            answer = self._table.find(data) if self._table else self._find(data)
             if answer is not None:
                 answer.tally.count += 1
                 self._write(answer.data)
@@ -63,10 +58,9 @@ class Lane(asyncio.Protocol):
                 return
         self._step_aside(data)
 
-    def _find_table(self, data: bytes) -> Table:
-        self._table = table = self.current().table(self._peer, data)
-        self._longest_silence = self._made_of[0].timeout_keep_alive / self.ordinary.ticking.seconds
-        return table
+    def _find(self, data: bytes) -> Answer | None:
+        self._table, answer = self.current().look(self._peer, data)
+        return answer
 
     # --- the ordinary way ------------------------------------------------------------------------
 
@@ -77,7 +71,8 @@ class Lane(asyncio.Protocol):
         self._is_free = behind.is_idle
 
     def _make_way(self) -> OrdinaryWay:
-        self._behind = behind = self.ordinary(self._peer, self._go_on, self.current, *self._made_of)
+        made_of = (self.config, self.server_state, self.app_state)
+        self._behind = behind = self.ordinary(self._peer, self._go_on, self.current, *made_of)
         behind.connection_made(self.transport)
         return behind
 
@@ -93,16 +88,18 @@ class Lane(asyncio.Protocol):
         self.transport = transport
         self._write = transport.write
         self._peer = _peer_of(transport)
-        connections = self._made_of[1].connections
-        connections.add(self)  # type: ignore[arg-type]  # it is asked for nothing but what is here
-        self.ordinary.ticking.start(connections)
+        connections: set[Any] = self.server_state.connections
+        connections.add(self)
+        if not self.ordinary.ticking.is_running:
+            self.ordinary.ticking.start(connections)
         if len(connections) > self.ordinary.most_connections:
             self._make_way().turn_away()
             self._is_free = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended."""
-        self._made_of[1].connections.discard(self)
+        connections: set[Any] = self.server_state.connections
+        connections.discard(self)
         if self._behind is not None:
             self._behind.connection_lost(exc)
 
@@ -135,13 +132,18 @@ class Lane(asyncio.Protocol):
             self._behind.tick()
             return
         self._silent_for += 1
-        if self._silent_for <= self._longest_silence:
+        is_closing = self.transport.is_closing()
+        is_new = self._table is None and self._behind is None
+        if self._silent_for <= (TICKS if is_closing or is_new else self._keep_alive()):
             return
-        if self.transport.is_closing():
+        if is_closing:
             self.transport.abort()
         else:
-            self._silent_for, self._longest_silence = 0, TICKS
+            self._silent_for = 0
             self.transport.close()
+
+    def _keep_alive(self) -> float:
+        return self.config.timeout_keep_alive / self.ordinary.ticking.seconds
 
 
 class OrdinaryWay(LimitedProtocol):
@@ -286,6 +288,28 @@ def _peer_of(transport: asyncio.BaseTransport) -> str:
     return UNIX_PEER if isinstance(transport.get_extra_info("sockname"), str) else ""
 
 
-def lane(current: Current, ordinary: type[OrdinaryWay]) -> type[Lane]:
-    """The protocol class in front of this one. `current` tells the replays of the application in force."""
-    return type("InFront", (Lane,), {"current": staticmethod(current), "ordinary": ordinary})
+class Lanes:
+    """Makes the connections of a listener, with this protocol behind each.
+
+    `current` tells the replays of the application in force. uvicorn hands the same things to every connection
+    that it has made: they are kept once.
+    """
+
+    def __init__(self, current: Current, ordinary: type[OrdinaryWay]) -> None:
+        self.ordinary = ordinary
+        of_all = {"current": staticmethod(current), "ordinary": ordinary}
+        self._lane: type[Lane] = type("OneListenersLane", (Lane,), of_all)
+        self._is_ready = False
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Lane:
+        """As uvicorn makes a protocol."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._lane.config, self._lane.server_state, self._lane.app_state = config, server_state, app_state
+        return self._lane()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -18,7 +20,7 @@ from sidecar.replays import Replays
 from sidecar.server.channel import Channel
 from sidecar.server.control import ByParent, BySignals, Control, Started
 from sidecar.server.descriptors import most_connections, raise_limit
-from sidecar.server.lane import OrdinaryWay, lane
+from sidecar.server.lane import Lanes, OrdinaryWay
 from sidecar.server.listeners import listening
 from sidecar.server.protocol import LimitedProtocol, limited
 from sidecar.server.reloading import Current, Read
@@ -98,6 +100,7 @@ async def _serve(
             await auth.accepting.wait()
             await admin.accepting.wait()
             await control.serving(parts)
+            gc.freeze()  # what is here now stays: nobody has to look through it again and again
             following = tasks.create_task(control.follow(current))
             await stopping.wait()
             following.cancel()
@@ -130,7 +133,7 @@ def server_config(
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=_protocol(settings, connections, replays),
+        http=cast("type[asyncio.Protocol]", _protocol(settings, connections, replays)),  # whatever makes one
         ws="none",
         lifespan="off",
         log_config=None,
@@ -148,10 +151,10 @@ def server_config(
 
 def _protocol(
     settings: Settings, connections: int, replays: Callable[[], Replays] | None
-) -> type[asyncio.Protocol]:
+) -> Callable[..., asyncio.Protocol]:
     if replays is None or settings.server.http == "plain":
         return limited(LimitedProtocol, settings.server.header_limit, connections)
-    return lane(replays, limited(OrdinaryWay, settings.server.header_limit, connections))
+    return Lanes(replays, limited(OrdinaryWay, settings.server.header_limit, connections))
 
 
 def _quiet(settings: Settings) -> float:

@@ -30,6 +30,9 @@ from tests.worlds import Both, Seed, Tables, both, seed
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
+pytestmark = pytest.mark.usefixtures("log")  # a reload begins the log anew
+
+
 @pytest.fixture(scope="module")
 def start() -> Iterator[Seed]:
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:

@@ -22,6 +22,9 @@ RULES = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("log")  # a reload begins the log anew
+
+
 @pytest.fixture(scope="module")
 def start_from() -> Iterator[Seed]:
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:

@@ -27,6 +27,9 @@ GOOD = [f"{user}'s {kind}" for user in ("ann", "bob") for kind in KINDS]
 BAD = ["nobody", "unknown", "bad token"]
 
 
+pytestmark = pytest.mark.usefixtures("log")  # a reload begins the log anew
+
+
 @pytest.fixture(scope="module")
 def start() -> Iterator[Seed]:
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
