@@ -273,13 +273,16 @@ class _AuthListener:
         self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, parts.audit, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
+        # At debug every check is logged, so that every one has to be decided.
+        self.gives_again = settings.server.http == "express" and settings.log.level != "debug"
         self.replays = self._replays()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
+        replays = self.replays if self.gives_again else None
         checks = {
-            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics, self.replays)
+            f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics, replays)
             for name, gateway in GATEWAYS.items()
         }
         prefixes = [f"/check/{name}" for name, gateway in GATEWAYS.items() if gateway.takes_targets]
@@ -377,15 +380,13 @@ class _AuthListener:
 
     def _replays(self) -> Replays:
         parts, settings = self._parts, self._parts.settings
-        # At debug every check is logged, so that every one has to be decided.
-        is_off = settings.server.http == "plain" or settings.log.level == "debug"
         return Replays(
             {gateway: gateway.reads | READS for gateway in GATEWAYS.values()},
             parts.revocations,
             parts.clock,
             parts.metrics,
             settings.server.header_limit,
-            0 if is_off else settings.server.replay_memory,
+            settings.server.replay_memory,
         )
 
     def _assertions(self) -> Assertions | None:

@@ -275,7 +275,10 @@ class Metrics:
 
     def tally(self, decision: Labels, method: str) -> Tally:
         """What counts the answers to such a decision, asked with this method, that are given again."""
-        return self._tallies.setdefault((decision, method), Tally())
+        tally = self._tallies.get((decision, method))
+        if tally is None:
+            tally = self._tallies[decision, method] = Tally()
+        return tally
 
     def exposition(self) -> bytes:
         """All of it as Prometheus reads it."""

@@ -184,7 +184,8 @@ class Running:
         if (listener, address) not in self._served:
             is_auth = listener == "auth"
             app = self.application.auth if is_auth else self.application.admin
-            replays = (lambda: self.application.replays) if is_auth else None
+            has_lane = is_auth and self.parts.settings.server.http == "express"
+            replays = (lambda: self.application.replays) if has_lane else None
             served_there = served(app, self.parts.settings, address, replays)
             self._served[listener, address] = await self._open_until_the_end.enter_async_context(served_there)
         return self._served[listener, address]

@@ -9,12 +9,11 @@ from math import inf
 
 import pytest
 
-from sidecar import replays
 from sidecar.gateways import GATEWAYS
 from sidecar.model import Credential, Form, Grounds, Host, OriginalRequest, RequestPath
 from sidecar.pipeline import READS
 from sidecar.records import Changes
-from sidecar.replays import Answer, Head, Replays
+from sidecar.replays import Answer, Head, Replays, memory
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics, Tally
 from tests.clocks import ManualClock
@@ -52,7 +51,7 @@ class World:
         """The answer that would be given to these bytes."""
         _, data = request(who, url, client, referer)
         answer = self.replays.table("127.0.0.1", data).find(data)
-        return answer and answer.data
+        return None if answer is None else answer.data
 
     def size(self) -> int:
         """Bytes of all heads."""
@@ -104,7 +103,7 @@ async def test_one_who_comes_in_a_thousand_ways_crowds_out_nobody(world: World, 
         different = {"client": client} if many == "client" else {"referer": f"/{number}"}
         world.learn("ann", **different)
     assert (world.known("bob"), world.known("ann", **different)) == (b"bob", b"ann")
-    assert world.count("entries") <= replays.MOST_READINGS + 1
+    assert world.count("entries") <= memory.MOST_READINGS + 1
     assert world.size() < 200 * KIB
 
 
@@ -123,7 +122,7 @@ async def test_a_flood_of_those_without_a_credential_leaves_the_others(world: Wo
         world.learn("", client=client)
     assert world.known("bob") == b"bob"
     assert world.known("", client=client) == b""
-    assert world.size() <= MOST * (1 + replays.ANONYMOUS)
+    assert world.size() <= MOST * (1 + memory.ANONYMOUS)
 
 
 async def test_a_flood_of_urls_leaves_those_that_are_asked_for(
@@ -138,8 +137,8 @@ async def test_a_flood_of_urls_leaves_those_that_are_asked_for(
 
 
 async def test_a_head_that_is_too_long_is_read_each_time(world: World) -> None:
-    world.learn("ann", referer="/" + "x" * replays.LONGEST_HEAD)
-    assert world.known("ann", referer="/" + "x" * replays.LONGEST_HEAD) is None
+    world.learn("ann", referer="/" + "x" * memory.LONGEST_HEAD)
+    assert world.known("ann", referer="/" + "x" * memory.LONGEST_HEAD) is None
     head, _ = request("ann", "/", "10.0.0.1", "/")
     read = world.replays.read(head)
     assert read is not None

@@ -194,7 +194,8 @@ async def _world(start: Seed, directory: Path, tables: Tables, http: str) -> Asy
     async with services(settings, clock, passwords=Passwords(CHEAP)) as parts:
         await parts.keys.start()
         async with Current(parts) as current:
-            there = served(current.auth, settings, "127.0.0.1:0", lambda: current.application.replays)
+            replays = (lambda: current.application.replays) if http == "express" else None
+            there = served(current.auth, settings, "127.0.0.1:0", replays)
             async with there as listening, AsyncExitStack() as open_until_the_end:
                 world = World(parts, clock, listening, current, file, http, open_until_the_end)
                 yield world

@@ -25,6 +25,7 @@ from sidecar.server.listeners import listening
 from sidecar.server.protocol import LimitedProtocol, limited
 from sidecar.server.reloading import Current, Read
 from sidecar.server.scoreboard import Scoreboard
+from sidecar.server.self_check import lane_fits
 from sidecar.server.supervisor import Place, Supervisor
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
@@ -91,7 +92,9 @@ async def _serve(
         Current(parts) as current,
     ):
         await parts.keys.start()
-        auth = _Listener(current.auth, settings, most, lambda: current.application.replays)
+        has_lane = settings.server.http == "express" and await lane_fits()
+        replays = (lambda: current.application.replays) if has_lane else None
+        auth = _Listener(current.auth, settings, most, replays)
         admin = _Listener(current.admin, settings, ADMIN_CONNECTIONS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(auth.serve(sockets=[auth_socket]))
@@ -128,7 +131,7 @@ def server_config(
 ) -> uvicorn.Config:
     """uvicorn as both listeners run it, each for so many connections at once.
 
-    With `replays`, those of the application in force, known answers are given again.
+    With `replays`, those of the application in force, answers that are known are given again.
     """
     config = uvicorn.Config(
         app,
@@ -152,7 +155,7 @@ def server_config(
 def _protocol(
     settings: Settings, connections: int, replays: Callable[[], Replays] | None
 ) -> Callable[..., asyncio.Protocol]:
-    if replays is None or settings.server.http == "plain":
+    if replays is None:
         return limited(LimitedProtocol, settings.server.header_limit, connections)
     return Lanes(replays, limited(OrdinaryWay, settings.server.header_limit, connections))
 

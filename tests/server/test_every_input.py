@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sidecar import replays
 from sidecar.gateways import GATEWAYS
 from sidecar.model import Grounds
 from sidecar.pipeline import READS
 from sidecar.records import UserChange
-from sidecar.replays import Head, Read, Replays
+from sidecar.replays import Head, Read, Replays, heads, kept, memory
+from sidecar.replays.heads import Way
 from sidecar.revocation import Revocations
 from tests.conftest import MEMORY
 from tests.running import Line, question
@@ -65,8 +65,8 @@ def of_the_grounds(change: Callable[[Grounds], Grounds]) -> Patch:
     """What an answer rests on is noted as if all had the same of something."""
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        prefix, learn = replays._prefix, Replays.learn
-        monkeypatch.setattr(replays, "_prefix", lambda way, grounds: prefix(way, change(grounds)))
+        prefix, learn = Way.prefix, Replays.learn
+        monkeypatch.setattr(Way, "prefix", lambda way, grounds: prefix(way, change(grounds)))
         monkeypatch.setattr(
             Replays,
             "learn",
@@ -143,18 +143,19 @@ def same_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def any_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "_HARMLESS", bytes(range(256)))
+    for module in (heads, kept, memory):
+        monkeypatch.setattr(module, "HARMLESS", bytes(range(256)))
 
 
 def any_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = replays.Table.__init__
+    init = kept.Table.__init__
     monkeypatch.setattr(
-        replays.Table, "__init__", lambda self, place, _, answer: init(self, place, 10**9, answer)
+        kept.Table, "__init__", lambda self, place, _, answer: init(self, place, 10**9, answer)
     )
 
 
 def any_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "_BEYOND_A_HEAD", frozenset())
+    monkeypatch.setattr(heads, "BEYOND_A_HEAD", frozenset())
 
 
 def an_application_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,19 +173,23 @@ class Story:
         self._requests = data.draw(st.lists(asked(), min_size=1, max_size=4), label="requests")
 
     async def goes_on(self) -> None:
-        match self._draw(st.sampled_from(["ask"] * 6 + ["wait", "change", "reload"]), label="then"):
-            case "ask":
-                await self._ask()
-            case "wait":
-                self._worlds.advance(self._draw(st.sampled_from([0.1, 0.25, 1, 30, 60, 90, 600, 3600])))
-            case "change":
-                change = self._draw(st.sampled_from(CHANGES), label="change")
-                user = self._start.users[self._draw(st.sampled_from(["ann", "bob"]))].id
-                await self._worlds.each(lambda world: change(world, user))
-                self._worlds.advance(self._draw(st.sampled_from([0.0, 0.1, 1.0])))
-            case "reload":
-                tables = self._draw(SETTINGS, label="settings")
-                await self._worlds.each(lambda world: world.reload(tables))
+        then = self._draw(
+            st.sampled_from([*[self._ask] * 6, self._wait, self._change, self._reload]), label="then"
+        )
+        await then()
+
+    async def _wait(self) -> None:
+        self._worlds.advance(self._draw(st.sampled_from([0.1, 0.25, 1, 30, 60, 90, 600, 3600])))
+
+    async def _change(self) -> None:
+        change = self._draw(st.sampled_from(CHANGES), label="change")
+        user = self._start.users[self._draw(st.sampled_from(["ann", "bob"]))].id
+        await self._worlds.each(lambda world: change(world, user))
+        self._worlds.advance(self._draw(st.sampled_from([0.0, 0.1, 1.0])))
+
+    async def _reload(self) -> None:
+        tables = self._draw(SETTINGS, label="settings")
+        await self._worlds.each(lambda world: world.reload(tables))
 
     async def _ask(self) -> None:
         """In one piece each, or all at once, or cut where no head ends."""
@@ -193,16 +197,16 @@ class Story:
         asked = [written(self._start, each) for each in chosen]
         requests, methods = [each.as_bytes() for each in asked], [each.method for each in asked]
         peer = self._draw(PEERS)
-        match self._draw(st.sampled_from(["one by one"] * 4 + ["at once", "cut"])):
-            case "one by one":
-                for request, method in [*zip(requests, methods, strict=True)] * 3:
-                    await self._compare(peer, [request], [method])
-            case "at once":
-                await self._compare(peer, [b"".join(requests)], methods)
-            case "cut":
-                whole = b"".join(requests)
-                at = self._draw(st.integers(0, len(whole)))
-                await self._compare(peer, [whole[:at], whole[at:]], methods)
+        whole = b"".join(requests)
+        how = self._draw(st.sampled_from(["one by one"] * 4 + ["at once", "cut"]))
+        if how == "one by one":
+            for request, method in [*zip(requests, methods, strict=True)] * 3:
+                await self._compare(peer, [request], [method])
+        elif how == "at once":
+            await self._compare(peer, [whole], methods)
+        else:
+            at = self._draw(st.integers(0, len(whole)))
+            await self._compare(peer, [whole[:at], whole[at:]], methods)
 
     async def _compare(self, peer: str, pieces: list[bytes], methods: list[str]) -> None:
         express, plain = await self._worlds.exchange(peer, pieces, methods)
