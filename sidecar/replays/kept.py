@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -12,9 +11,9 @@ from sidecar.replays.second_chance import SecondChance
 from sidecar.telemetry import Tally
 
 # Bytes that Python needs beside those that an entry is for.
-_URL_ENTRY = 256
-_HEAD_ENTRY = 192
-_READING_ENTRY = 640
+_URL_ENTRY = 320
+_HEAD_ENTRY = 320
+_READING_ENTRY = 1024
 _ANSWER_ENTRY = 256
 
 
@@ -61,7 +60,7 @@ class Reading:
         self.prefix = prefix
         self.owner = owner
         self.answers: dict[Hashable, Answer] = {}
-        self.heads: deque[tuple[Table, Rest]] = deque()
+        self.heads: list[tuple[Table, Rest]] = []
         self.size = 0
         self.used = False
 
@@ -79,7 +78,7 @@ class Owner:
 
     def __init__(self, pool: SecondChance[Hashable, Owner]) -> None:
         self.pool = pool
-        self.readings: deque[Reading] = deque()
+        self.readings: list[Reading] = []
         self.size = 0
 
     def take_chance(self) -> bool:

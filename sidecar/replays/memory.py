@@ -171,7 +171,7 @@ class Replays:
         self._readings[read.key] = reading
         owner.readings.append(reading)
         if len(owner.readings) > MOST_READINGS:
-            oldest = owner.readings.popleft()
+            oldest = owner.readings.pop(0)
             self._forget(oldest)
             owner.resize(oldest, 0)
         return reading
@@ -193,7 +193,7 @@ class Replays:
         table.readings[rest] = reading
         reading.heads.append((table, rest))
         if len(reading.heads) > MOST_HEADS:
-            self._forget_head(*reading.heads.popleft())
+            self._forget_head(*reading.heads.pop(0))
 
     # --- forgetting ------------------------------------------------------------------------------
 
