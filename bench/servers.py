@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from bench.data import SECRET, url
@@ -23,7 +22,6 @@ from demo.stack import (
     nginx_command,
     nginx_settings,
     running,
-    sidecar_command,
     sidecar_environment,
 )
 
@@ -160,7 +158,7 @@ class Servers:
         config = self._folder / f"{name}.toml"
         settings = _SIDECAR.format(port=port, admin_port=free_port(), store=url(store), checks=checks)
         config.write_text(settings + more_settings, encoding="utf-8")
-        options = _PLAIN if plain and _knows_plain() else ()
+        options = _PLAIN if plain else ()
         command = [sys.executable, "-m", module, "serve", "--config", str(config), *options]
         with self._running(name, command, port) as server:
             yield server
@@ -180,13 +178,6 @@ class Servers:
                 process = stack.enter_context(running(command, log, sidecar_environment()))
             _wait_for(process, port, head or nginx(), log)
             yield Server(port, process.pid, time.perf_counter() - started_at)
-
-
-@cache
-def _knows_plain() -> bool:
-    """Whether there is another way than the plain one."""
-    shown = subprocess.run(sidecar_command("serve", "--help"), capture_output=True, text=True, check=True)
-    return _PLAIN[0] in shown.stdout
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, head: str, log: Path) -> None:

@@ -273,14 +273,14 @@ class _AuthListener:
         self.clients = ManagementClients(store, parts.keys, self.limits, self.usage, parts.audit, clock)
         self.dialects = self._enabled_dialects()
         self.pipeline = self._pipeline()
-        # At debug every check is logged, so that every one has to be decided.
-        self.gives_again = settings.server.http == "express" and settings.log.level != "debug"
         self.replays = self._replays()
 
     def app(self) -> Entrance:
         """All of it as one ASGI application."""
         settings, metrics = self._parts.settings, self._parts.metrics
-        replays = self.replays if self.gives_again else None
+        # At debug every check is logged, so that every one has to be decided.
+        gives_again = settings.server.http == "express" and settings.log.level != "debug"
+        replays = self.replays if gives_again else None
         checks = {
             f"/check/{name}": CheckEndpoint(gateway, self.pipeline, self._parts.clock, metrics, replays)
             for name, gateway in GATEWAYS.items()

@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from sidecar.app import services
+from sidecar.app import Application, services
 from sidecar.replays import Replays
 from sidecar.server.channel import Channel
 from sidecar.server.control import ByParent, BySignals, Control, Started
@@ -60,6 +60,9 @@ def run(settings: Settings, read: Read, started: Started) -> None:
     # name server hangs must not keep all others waiting. It makes 4, if not told otherwise.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     most = most_connections(settings.server.max_connections, descriptors)
+    # What is here now, modules above all, stays: no collector looks through it again and again, or writes on
+    # what workers share. Nothing that a reload replaces is among it, which would stay as well.
+    gc.freeze()
     with listening(settings.server.listen) as auth, listening(settings.server.admin_listen) as admin:
         serve = partial(_serve, auth_socket=auth, admin_socket=admin, most=most)
         if settings.server.workers == 1:
@@ -103,17 +106,21 @@ async def _serve(
             await auth.accepting.wait()
             await admin.accepting.wait()
             await control.serving(parts)
-            gc.freeze()  # what is here now stays: nobody has to look through it again and again
             following = tasks.create_task(control.follow(current))
             await stopping.wait()
             following.cancel()
-            log.info("draining", connections=len(auth.server_state.connections))
-            current.application.is_draining = True
-            current.application.replays.close()  # answers have another line from now on
-            await auth.give_back()
+            await _drain(current.application, auth)
             auth.should_exit = admin.should_exit = True
             tidying.cancel()
     log.info("stopped")
+
+
+async def _drain(application: Application, auth: _Listener) -> None:
+    """Not ready any more, and no connection is used again."""
+    log.info("draining", connections=len(auth.server_state.connections))
+    application.is_draining = True
+    application.replays.close()  # answers have another line from now on
+    await auth.give_back()
 
 
 async def _tidy_now_and_then(current: Current) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,34 @@ def test_health_is_told_by_the_exit_status(installation: Installation) -> None:
     with installation.serving() as sidecar:
         elsewhere.settings["server__admin_listen"] = sidecar.admin
         elsewhere.cli("health")
+
+
+ANOTHER_UVICORN = """
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+# The first transport stays: no other can be put in its place.
+RequestResponseCycle.transport = property(
+    lambda self: vars(self)["first"], lambda self, transport: vars(self).setdefault("first", transport)
+)
+"""
+
+
+@pytest.mark.parametrize("is_another", [False, True], ids=["the one it is tried with", "another one"])
+def test_with_another_uvicorn_every_check_is_decided(
+    installation: Installation,
+    ann: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_another: bool,
+) -> None:
+    if is_another:
+        (tmp_path / "sitecustomize.py").write_text(ANOTHER_UVICORN)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with installation.serving() as sidecar:
+        assert [check(sidecar, ann.line) for _ in range(3)] == [200] * 3
+        scraped = ask(sidecar.admin, head("GET", "/metrics", "admin")).body
+    assert (b'{cache="replay",result="hit"} 2.0' in scraped) is not is_another
+    assert ("lane_does_not_fit" in sidecar.log.read_text()) is is_another
 
 
 # --- the end -------------------------------------------------------------------------------------
