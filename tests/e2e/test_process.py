@@ -34,6 +34,10 @@ def check(sidecar: Sidecar, *lines: tuple[str, str]) -> int:
     return ask(sidecar.listen, head("GET", "/check/nginx", "sidecar", (*CHECK, *lines))).status
 
 
+def scrape(sidecar: Sidecar) -> bytes:
+    return ask(sidecar.admin, head("GET", "/metrics", "admin")).body
+
+
 @WORKERS
 def test_prometheus_accepts_the_metrics(
     promtool: str, installation: Installation, ann: Session, workers: str
@@ -41,10 +45,12 @@ def test_prometheus_accepts_the_metrics(
     with installation.serving(server__workers=workers) as sidecar:
         assert check(sidecar, ann.line) == 200
         assert check(sidecar) == 401
-        scraped = ask(sidecar.admin, head("GET", "/metrics", "admin"))
-    assert b"sidecar_decisions_total{" in scraped.body
+        eventually(
+            lambda: b"sidecar_decisions_total{" in scrape(sidecar)
+        )  # what another worker has counted too
+        scraped = scrape(sidecar)
     judged = subprocess.run(
-        [promtool, "check", "metrics"], input=scraped.body, capture_output=True, timeout=TIMEOUT, check=False
+        [promtool, "check", "metrics"], input=scraped, capture_output=True, timeout=TIMEOUT, check=False
     )
     assert (judged.returncode, judged.stdout, judged.stderr) == (0, b"", b"")
 
@@ -90,9 +96,9 @@ def test_with_another_uvicorn_every_check_is_decided(
         (tmp_path / "sitecustomize.py").write_text(ANOTHER_UVICORN)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with installation.serving() as sidecar:
-        assert [check(sidecar, ann.line) for _ in range(3)] == [200] * 3
-        scraped = ask(sidecar.admin, head("GET", "/metrics", "admin")).body
-    assert (b'{cache="replay",result="hit"} 2.0' in scraped) is not is_another
+        assert [check(sidecar, ann.line) for _ in range(6)] == [200] * 6
+        scraped = scrape(sidecar)
+    assert (b'{cache="replay",result="hit"}' in scraped) is not is_another
     assert ("lane_does_not_fit" in sidecar.log.read_text()) is is_another
 
 
