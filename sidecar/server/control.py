@@ -15,6 +15,7 @@ from prometheus_client.exposition import generate_latest
 
 from sidecar.app import Services
 from sidecar.server.channel import Channel, Follow, Followed, Serving
+from sidecar.server.forking import Ending
 from sidecar.server.reloading import Current, Read, read_again
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.shared_metrics import SharedMetrics
@@ -108,6 +109,7 @@ class ByParent:
         if self._started is not None:
             await self._started(parts)
         self._tell(Serving())
+        self._telling = asyncio.create_task(self._tell_of_the_end())
 
     async def follow(self, current: Current) -> None:
         """See Control.follow."""
@@ -128,6 +130,10 @@ class ByParent:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             log.warning("parent_gone")
             self._stopping.set()
+
+    async def _tell_of_the_end(self) -> None:
+        await self._stopping.wait()
+        self._tell(Ending())
 
     def _tell(self, message: object) -> None:
         with suppress(OSError):  # where the parent is gone, that is heard

@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NoReturn, Self
+
+import structlog
 
 from sidecar.errors import SidecarError
 from sidecar.server.channel import Channel, Failed
@@ -18,6 +20,13 @@ _PARENT_ALONE = (signal.SIGINT, signal.SIGHUP)
 """A terminal sends them to all of its processes: what becomes of them, the parent decides."""
 
 _HEARD = (signal.SIGTERM, *_PARENT_ALONE, signal.SIGCHLD)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """From a worker that serves: it drains from now on, and follows no more."""
 
 
 class Signals:
@@ -59,7 +68,7 @@ def fork(
 ) -> tuple[int, Channel]:
     """Begins a worker, and returns its process id and this process's end of its channel.
 
-    It does its work and exits: with status 1 where that raises, and then a SidecarError is said as Failed.
+    It does its work and exits: with status 1 where that raises, and then it says Failed.
     It shares neither the signals that this process hears, nor its `channels` to other workers.
     Raises OSError where there can be no more processes.
     """
@@ -71,6 +80,10 @@ def fork(
         pid = os.fork()
         if not pid:
             _work_and_exit(work, theirs, [signals, ours, *channels])
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
     theirs.close()
@@ -89,14 +102,21 @@ def _work_and_exit(
         work(channel)
         status = 0
     except* SidecarError as errors:
-        channel.send(Failed("\n".join(map(str, errors.exceptions))))
-    except* BaseException:  # noqa: BLE001 - whatever it is, the process ends
-        traceback.print_exc()
+        _say_why(channel, "\n".join(map(str, errors.exceptions)))
+    except* BaseException as errors:  # whatever it is, the process ends
+        log.exception("worker_broke")
+        # By name: what they say may be nobody's business but the log's.
+        _say_why(channel, ", ".join(type(each).__name__ for each in errors.exceptions))
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _say_why(channel: Channel, why: str) -> None:
+    with suppress(OSError):  # the parent may be gone
+        channel.send(Failed(why))
 
 
 def _forget_signals() -> None:

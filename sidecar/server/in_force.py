@@ -43,22 +43,30 @@ class InForce:
         self._given, self._first = read_again(self._read), first
         first.tell(Follow(self._given, tells=True))
 
-    def followed(self, *, is_done: bool) -> None:
+    def followed(self, worker: Worker, *, is_done: bool) -> None:
         """What came of it in the first worker; the others follow, or learn that nobody does."""
-        first, given, self._first, self._given = self._first, self._given, None, None
+        if worker is not self._first:
+            return  # it answered while it began to drain: another one has been asked
+        given, self._first, self._given = self._given, None, None
         self._was_good = is_done
-        if first is not None and given is not None and is_done:
-            self.settings = first.settings = with_fixed(given, self.settings)
+        if given is not None and is_done:
+            self.settings = worker.settings = with_fixed(given, self.settings)
             set_up_log(self.settings)
-        for worker in self._workers:
-            if worker is not first and worker.is_serving:
-                self.bring_up_to_date(worker)
+        for each in self._workers:
+            if each is not worker and each.is_serving:
+                self.bring_up_to_date(each)
 
-    def ended(self, worker: Worker) -> None:
-        """The first to follow may have ended of it: the others do not try."""
+    def left(self, worker: Worker) -> None:
+        """It ends in order, and follows no more: where it was to be the first, another one is."""
         if worker is self._first:
-            log.error("reload_failed", faults=0)
-            self.followed(is_done=False)
+            self._first = self._given = None
+            self.ask()
+
+    def died(self, worker: Worker, status: int) -> None:
+        """The first to follow may have died of it: the others do not try."""
+        if worker is self._first:
+            log.error("reload_failed", faults=0, worker=worker.slot, status=status)
+            self.followed(worker, is_done=False)
 
     def bring_up_to_date(self, worker: Worker) -> None:
         """Tells one that serves what the others have been told before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+import structlog
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -12,6 +13,8 @@ from sidecar.server.scoreboard import Scoreboard
 from sidecar.telemetry import Merge, Metrics
 
 _Labels = tuple[tuple[str, str], ...]
+
+log = structlog.get_logger(__name__)
 
 
 class SharedMetrics(Collector):
@@ -26,18 +29,31 @@ class SharedMetrics(Collector):
         self._board = board
         self._slot = slot
         self._before = load(board.read(slot))
+        self._is_published = True
 
     def publish(self) -> None:
-        """What this process has now, for the others."""
-        self._metrics.settle()
-        own = self._metrics.registry.collect()
-        self._board.publish(self._slot, dump(merged([self._before, own], self._metrics.merged_by)))
+        """What this process has now, for the others. Where that cannot be, the last publication stays."""
+        try:
+            self._publish()
+        except Exception:  # no fault in counting is a reason to end what is counted
+            if self._is_published:
+                log.exception("metrics_not_published", worker=self._slot)
+            self._is_published = False
+            return
+        if not self._is_published:
+            log.info("metrics_published_again", worker=self._slot)
+        self._is_published = True
 
     def collect(self) -> Iterable[Metric]:
-        """What this process has now, and the others had when they last published."""
+        """What this process has now (see `publish`), and the others had when they last published."""
         self.publish()
         contents = [load(self._board.read(slot)) for slot in range(self._board.slots)]
         return merged(contents, self._metrics.merged_by)
+
+    def _publish(self) -> None:
+        self._metrics.settle()
+        own = self._metrics.registry.collect()
+        self._board.publish(self._slot, dump(merged([self._before, own], self._metrics.merged_by)))
 
 
 def retire(board: Scoreboard, slot: int) -> None:

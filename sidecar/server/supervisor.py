@@ -20,7 +20,7 @@ import structlog
 from sidecar.clock import SystemClock
 from sidecar.errors import WorkerFailed
 from sidecar.server.channel import Channel, Failed, Followed, Serving
-from sidecar.server.forking import Signals
+from sidecar.server.forking import Ending, Signals
 from sidecar.server.in_force import InForce
 from sidecar.server.reloading import Read
 from sidecar.server.scoreboard import Scoreboard
@@ -30,6 +30,9 @@ from sidecar.settings import Settings
 
 _GRACE = 5.0
 """Seconds that workers get beyond the drain, for what they do after it."""
+
+_IN_ORDER = {0, -signal.SIGTERM}
+"""Exit statuses. The signal may come before it is heard."""
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +131,10 @@ class Supervisor:
             case Serving():
                 self._serves(worker)
             case Followed(is_done):
-                self._in_force.followed(is_done=is_done)
+                self._in_force.followed(worker, is_done=is_done)
+            case Ending():
+                worker.is_serving = False
+                self._in_force.left(worker)
             case Failed(why):
                 worker.last_words = why
             case _:
@@ -164,15 +170,18 @@ class Supervisor:
         retire(self._board, worker.slot)
         what = {"worker": worker.slot, "status": status, "error": worker.last_words}
         if self._is_stopping:
-            if status not in {0, -signal.SIGTERM}:  # the signal may come before it is heard
+            if status not in _IN_ORDER:
                 self._is_orderly = False
                 log.error("worker_ended", **what)
-        elif worker.has_served:
-            log.error("worker_ended", **what, again_in=worker.rest())
-            self._in_force.ended(worker)
-        else:
+        elif not worker.has_served:
             self._failure = worker.last_words or f"a worker ended with status {status} before it served"
             self._stop()
+        elif status in _IN_ORDER:
+            log.info("worker_drained", worker=worker.slot, again_in=worker.rest())
+            self._in_force.left(worker)
+        else:
+            log.error("worker_ended", **what, again_in=worker.rest())
+            self._in_force.died(worker, status)
 
     # --- the end -------------------------------------------------------------------------------------
 

@@ -6,8 +6,12 @@ import json
 import os
 import re
 import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +34,16 @@ from tests.e2e.harness import (
     read_answer,
 )
 
-CHECK: Lines = (("X-Original-Method", "GET"), ("X-Original-URL", "http://localhost/page"), *API)
-UNFINISHED = head("POST", "/api/v1/login", "sidecar", (("Content-Length", "2"),)) + b"{"
+CLIENT = ("X-Forwarded-For", "192.0.2.1")
+"""On a unix socket nothing else says who asks."""
+
+CHECK: Lines = (
+    CLIENT,
+    ("X-Original-Method", "GET"),
+    ("X-Original-URL", "http://localhost/page"),
+    *API,
+)
+UNFINISHED = head("POST", "/api/v1/login", "sidecar", (CLIENT, ("Content-Length", "2"))) + b"{"
 SHOWN = {
     "decisions_total": 5,
     "decision_duration_seconds_count": 5,
@@ -62,11 +74,24 @@ class Workers:
         with paused(other):
             yield
 
+    @property
+    def request(self) -> bytes:
+        """A check of the session."""
+        return head("GET", "/check/nginx", "sidecar", (*CHECK, self.session.line))
+
     def check(self) -> int:
         """Over a connection of its own."""
-        return ask(
-            self.sidecar.listen, head("GET", "/check/nginx", "sidecar", (*CHECK, self.session.line))
-        ).status
+        return ask(self.sidecar.listen, self.request).status
+
+    @contextmanager
+    def kept_open(self, pid: int) -> Iterator[socket.socket]:
+        """A connection to this worker, on which a check has been allowed."""
+        with ExitStack() as stack:
+            with self.alone(pid):
+                connection = stack.enter_context(connected(self.sidecar.listen))
+                connection.sendall(self.request)
+                assert read_answer(connection).status == 200
+            yield connection
 
     def check_at(self, pid: int) -> int:
         with self.alone(pid):
@@ -101,9 +126,12 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(") ")[2][0] != "Z"
 
 
-@pytest.fixture
-def workers(installation: Installation, ann: Session) -> Iterator[Workers]:
-    with installation.serving(server__workers="2") as sidecar:
+@pytest.fixture(params=["tcp", "unix"])
+def workers(
+    request: pytest.FixtureRequest, tmp_path: Path, installation: Installation, ann: Session
+) -> Iterator[Workers]:
+    listen = f"unix:{tmp_path}/sidecar.sock" if request.param == "unix" else ""
+    with installation.serving(listen, server__workers="2") as sidecar:
         made = Workers(sidecar, ann)
         pids = made.pids
         yield made
@@ -130,6 +158,51 @@ def test_what_is_revoked_is_refused_by_all(workers: Workers, installation: Insta
     installation.cli("sessions", "revoke", session.id)
     for pid in (one, other):
         eventually(lambda: workers.check_at(pid) == 401, 1)  # noqa: B023 - done at once
+
+
+class Client:
+    """Asks on one connection as fast as it can, until it is stopped."""
+
+    def __init__(self, connection: socket.socket, request: bytes) -> None:
+        self.answers: list[tuple[int, float]] = []
+        self.stopped = threading.Event()
+        self._connection = connection
+        self._request = request
+
+    def ask(self) -> None:
+        while not self.stopped.is_set():
+            self._connection.sendall(self._request)
+            self.answers.append((read_answer(self._connection).status, time.monotonic()))
+
+    def refusals(self) -> int:
+        return [status for status, _ in self.answers].count(401)
+
+
+def test_what_is_revoked_under_load_is_refused_by_all(workers: Workers, installation: Installation) -> None:
+    session = workers.session = installation.session("bob")
+    with ExitStack() as stack:
+        clients = [
+            Client(stack.enter_context(workers.kept_open(pid)), workers.request)
+            for pid in workers.pids
+            for _ in range(2)
+        ]
+        pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
+        for client in clients:
+            stack.callback(client.stopped.set)
+        asking = [pool.submit(client.ask) for client in clients]
+        eventually(lambda: all(len(client.answers) > 50 for client in clients))
+        installation.cli("sessions", "revoke", session.id)
+        revoked_at = time.monotonic()
+        eventually(lambda: all(client.refusals() > 200 for client in clients), TIMEOUT)
+    for each in asking:
+        each.result()
+
+    for client in clients:
+        statuses = [status for status, _ in client.answers]
+        assert statuses == sorted(statuses)  # once refused, never allowed again
+        assert set(statuses) == {200, 401}
+        # Within a second, if the machine is not busy.
+        assert max(moment for status, moment in client.answers if status == 200) < revoked_at + 10
 
 
 # --- lives and deaths ----------------------------------------------------------------------------
@@ -185,6 +258,25 @@ def test_what_a_terminal_sends_does_a_worker_no_harm(workers: Workers, number: s
     workers.sidecar.process.terminate()
     assert workers.sidecar.process.wait(TIMEOUT) == 0
     assert workers.events("worker_ended") == workers.events("reloaded") == []
+
+
+def test_while_a_worker_drains_the_other_one_follows(workers: Workers) -> None:
+    draining, other = workers.pids
+    with workers.alone(draining), connected(workers.sidecar.listen) as connection:
+        connection.sendall(UNFINISHED)
+        eventually(lambda: workers.metric("sidecar_requests_in_flight") == 1)
+        os.kill(draining, signal.SIGTERM)
+        eventually(lambda: len(workers.events("draining")) == 1)
+        os.kill(other, signal.SIGCONT)
+        os.kill(workers.parent, signal.SIGHUP)
+        eventually(lambda: len(workers.events("reloaded")) == 1)
+        connection.sendall(b"}")
+        assert read_answer(connection, "POST").status == 400
+    eventually(lambda: len(workers.events("worker_serves_again")) == 1)
+    (drained,) = workers.events("worker_drained")
+    (back,) = workers.events("worker_serves_again")
+    assert (drained["level"], drained["worker"]) == ("info", back["worker"])
+    assert workers.events("worker_ended") == workers.events("reload_failed") == []
 
 
 def test_orphans_finish_what_they_have_accepted_and_end(workers: Workers) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.clock import SystemClock
 from sidecar.errors import Fault, SettingsError
@@ -73,7 +74,7 @@ def parent() -> Iterator[Parent]:
 def test_the_others_follow_the_first(parent: Parent) -> None:
     parent.reload(NEW)
     assert (parent.told(0), parent.told(1), parent.in_force.settings) == ([(NEW, True)], [], OLD)
-    parent.in_force.followed(is_done=True)
+    parent.in_force.followed(parent.workers[0], is_done=True)
     assert (parent.told(0), parent.told(1), parent.in_force.settings) == ([], [(NEW, False)], NEW)
 
 
@@ -81,18 +82,45 @@ def test_the_others_follow_the_first(parent: Parent) -> None:
 def test_where_the_first_does_not_follow_nobody_does(parent: Parent, given: Settings | None) -> None:
     parent.reload(given)
     assert (parent.told(0), parent.told(1)) == ([(given, True)], [])
-    parent.in_force.followed(is_done=False)
+    parent.in_force.followed(parent.workers[0], is_done=False)
     assert (parent.told(0), parent.told(1), parent.in_force.settings) == ([], [(None, False)], OLD)
 
 
 def test_where_the_first_dies_of_it_nobody_follows(parent: Parent) -> None:
     parent.reload(NEW)
     first, other = parent.workers
-    parent.in_force.ended(other)
+    parent.in_force.died(other, -9)
     assert parent.told(1) == []
     first.is_serving = False
-    parent.in_force.ended(first)
+    with capture_logs() as logged:
+        parent.in_force.died(first, -9)
+    assert logged == [
+        {"event": "reload_failed", "log_level": "error", "faults": 0, "worker": 0, "status": -9}
+    ]
     assert (parent.told(1), parent.in_force.settings) == ([(None, False)], OLD)
+
+
+@pytest.mark.parametrize("answers_too_late", [False, True])
+def test_where_the_first_leaves_another_one_is(parent: Parent, answers_too_late: bool) -> None:
+    parent.reload(NEW)
+    first, other = parent.workers
+    first.is_serving = False
+    parent.in_force.left(first)
+    parent.in_force.read_where_asked()
+    if answers_too_late:
+        parent.in_force.followed(first, is_done=False)
+    assert parent.told(1) == [(NEW, True)]
+    parent.in_force.followed(other, is_done=True)
+    assert (parent.told(1), parent.in_force.settings) == ([], NEW)
+
+
+def test_where_another_one_leaves_nothing_is_read_again(parent: Parent) -> None:
+    parent.reload(NEW)
+    first, other = parent.workers
+    parent.in_force.left(other)
+    parent.in_force.followed(first, is_done=True)
+    parent.in_force.read_where_asked()
+    assert (parent.read, parent.in_force.settings) == (1, NEW)
 
 
 def test_who_asks_meanwhile_has_them_read_once_more_afterwards(parent: Parent) -> None:
@@ -100,9 +128,9 @@ def test_who_asks_meanwhile_has_them_read_once_more_afterwards(parent: Parent) -
     parent.reload(NEWER)
     parent.reload(NEWER)
     assert parent.read == 1
-    parent.in_force.followed(is_done=True)
+    parent.in_force.followed(parent.workers[0], is_done=True)
     parent.in_force.read_where_asked()
-    parent.in_force.followed(is_done=True)
+    parent.in_force.followed(parent.workers[0], is_done=True)
     parent.in_force.read_where_asked()
     assert (parent.told(0), parent.read) == ([(NEW, True), (NEWER, True)], 2)
     assert parent.in_force.settings == NEWER
@@ -123,7 +151,7 @@ def test_who_began_under_older_ones_catches_up(parent: Parent) -> None:
     late.is_serving = False
     for given, is_done in ((NEW, True), (None, False)):
         parent.reload(given)
-        parent.in_force.followed(is_done=is_done)
+        parent.in_force.followed(parent.workers[0], is_done=is_done)
     assert parent.told(1) == []
     late.is_serving = True
     parent.in_force.bring_up_to_date(late)
@@ -132,5 +160,5 @@ def test_who_began_under_older_ones_catches_up(parent: Parent) -> None:
 
 def test_what_cannot_change_is_as_it_was(parent: Parent) -> None:
     parent.reload(parse({"server": {"workers": 5}, "session": {"lifetime": "2h"}}))
-    parent.in_force.followed(is_done=True)
+    parent.in_force.followed(parent.workers[0], is_done=True)
     assert parent.in_force.settings == NEW

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.exposition import generate_latest
+from structlog.testing import capture_logs
 
-from sidecar.server.scoreboard import Scoreboard
+from sidecar.server.scoreboard import LONGEST, Scoreboard
 from sidecar.server.shared_metrics import SharedMetrics, retire
 from sidecar.telemetry import Metrics
 
@@ -101,3 +102,26 @@ def test_a_slot_in_which_nobody_has_begun_adds_nothing(board: Scoreboard) -> Non
     alone = Process(board, 0)
     alone.metrics.in_flight = 2
     assert alone.shown()["requests_in_flight"] == 2
+
+
+def test_what_cannot_be_published_is_said_once_and_the_last_stays(board: Scoreboard) -> None:
+    process, other = Process(board, 0), Process(board, 1)
+    too_long = "x" * LONGEST
+
+    def sign_in() -> tuple[float, float]:
+        """What both show then."""
+        process.metrics.logins.labels("ok").inc()
+        process.shared.publish()
+        name = 'logins_total{result="ok"}'
+        return process.shown()[name], other.shown()[name]
+
+    with capture_logs() as logged:
+        assert sign_in() == (1, 1)
+        process.metrics.logins.labels(too_long).inc()
+        assert [sign_in(), sign_in()] == [(1, 1), (1, 1)]
+        process.metrics.logins.remove(too_long)
+        assert [sign_in(), sign_in()] == [(4, 4), (5, 5)]
+    assert [(each["event"], each["worker"]) for each in logged] == [
+        ("metrics_not_published", 0),
+        ("metrics_published_again", 0),
+    ]
