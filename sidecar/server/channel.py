@@ -38,6 +38,11 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """From a worker that serves: it drains from now on, and follows no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """From a worker, as its last words: why it cannot serve, an error a line."""
 

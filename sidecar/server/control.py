@@ -14,8 +14,7 @@ import structlog
 from prometheus_client.exposition import generate_latest
 
 from sidecar.app import Services
-from sidecar.server.channel import Channel, Follow, Followed, Serving
-from sidecar.server.forking import Ending
+from sidecar.server.channel import Channel, Ending, Follow, Followed, Serving
 from sidecar.server.reloading import Current, Read, read_again
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.shared_metrics import SharedMetrics

@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn, Self
 
 import structlog
@@ -22,11 +21,6 @@ _PARENT_ALONE = (signal.SIGINT, signal.SIGHUP)
 _HEARD = (signal.SIGTERM, *_PARENT_ALONE, signal.SIGCHLD)
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """From a worker that serves: it drains from now on, and follows no more."""
 
 
 class Signals:

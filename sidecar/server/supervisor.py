@@ -5,7 +5,6 @@ It has neither an event loop nor threads: it may fork at any time.
 
 from __future__ import annotations
 
-import gc
 import select
 import signal
 import socket
@@ -19,8 +18,8 @@ import structlog
 
 from sidecar.clock import SystemClock
 from sidecar.errors import WorkerFailed
-from sidecar.server.channel import Channel, Failed, Followed, Serving
-from sidecar.server.forking import Ending, Signals
+from sidecar.server.channel import Channel, Ending, Failed, Followed, Serving
+from sidecar.server.forking import Signals
 from sidecar.server.in_force import InForce
 from sidecar.server.reloading import Read
 from sidecar.server.scoreboard import Scoreboard
@@ -76,7 +75,6 @@ class Supervisor:
         Raises WorkerFailed where one ends before it has ever served; SystemExit(1) where not all ended
         in order.
         """
-        gc.freeze()  # what is here now, all share: no collector of theirs is to write on it
         with Signals() as signals:
             self._start_those_due(signals)
             while not self._is_over():
