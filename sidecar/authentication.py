@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from sidecar.caching import IdentityCache, Known
+from sidecar.caching import LONGEST_CREDENTIAL, IdentityCache, Known
 from sidecar.errors import IssuerUnavailable, UpstreamThrottled, UpstreamUnavailable
 from sidecar.identity_headers import IdentityHeaders
 from sidecar.model import Credential, IPAddress, Reason, Rejected, Verified
@@ -54,7 +54,8 @@ class Authentication:
                 continue
             if isinstance(answer, Verified):
                 headers = self.identity_headers.render(answer.identity)
-                until = min(answer.identity.expires_at, now + answer.cacheable)
+                cacheable = answer.cacheable if len(credential.value) <= LONGEST_CREDENTIAL else 0.0
+                until = min(answer.identity.expires_at, now + cacheable)
                 known = Known(answer, headers, name, generation, until)
                 self.cache.put(credential, known, now)
                 return known

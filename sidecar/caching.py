@@ -72,8 +72,8 @@ class IdentityCache:
         return None
 
     def put(self, credential: Credential, known: Known, now: float) -> None:
-        """Remembers it."""
-        if len(credential.value) > LONGEST_CREDENTIAL or known.until <= now:
+        """Remembers it, unless it is over already."""
+        if known.until <= now:
             return
         self._entries[credential.form, credential.names, credential.value] = known
 

@@ -321,6 +321,8 @@ class Usage:
     """When a first use in an app is tried again, after the store could not write it."""
     owes_cookie: bool = False
     """Whether it was extended by a token's use, and the browser's cookie not refreshed since."""
+    notes_under_way: int = 0
+    """Notes that are being written: what comes of them, a cookie may be owed by."""
 
 
 class Verified(NamedTuple):

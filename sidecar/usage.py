@@ -58,7 +58,8 @@ class UsageRecorder:
     def is_settled(self, usage: Usage, app: str, now: float, *, by_cookie: bool) -> bool:
         """Whether there is nothing to note, and no cookie to refresh: as of most uses."""
         is_due = usage.last_used_at <= now - self._interval
-        return not (is_due or (usage.owes_cookie and by_cookie) or self._is_new(app, usage, now))
+        is_open = usage.notes_under_way or (usage.owes_cookie and by_cookie)
+        return not (is_due or is_open or self._is_new(app, usage, now))
 
     def settled_until(self, usage: Usage) -> float:
         """When a use is due to be noted again, of what is settled now."""
@@ -69,7 +70,11 @@ class UsageRecorder:
         is_due = usage.last_used_at <= now - self._interval
         new_app = app if self._is_new(app, usage, now) else ""
         if is_due or new_app:
-            usage.owes_cookie |= await self._noted(usage, new_app, now, is_due)
+            usage.notes_under_way += 1
+            try:
+                usage.owes_cookie |= await self._noted(usage, new_app, now, is_due)
+            finally:
+                usage.notes_under_way -= 1
         if not by_cookie or not usage.owes_cookie:
             return False
         usage.owes_cookie = False

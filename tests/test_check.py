@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 
 from sidecar import caching
 from sidecar.clock import SystemClock
+from sidecar.ports import SessionStore
 from sidecar.records import Account, UserChange
 from sidecar.revocation import LOOK_EVERY
 from tests.conftest import Start
@@ -186,6 +188,40 @@ async def test_the_first_use_in_an_app_is_written_at_once(start: Start) -> None:
             assert (await sidecar.check("nginx", [session], uri=uri)).status == 200
             (stored,) = await sidecar.store.sessions.list(alice.id)
             assert stored.apps == apps
+
+
+class _Held:
+    """A store's sessions, whose note of a use waits until it is let go."""
+
+    def __init__(self, sessions: SessionStore) -> None:
+        self._touch = sessions.touch
+        self.has_begun, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def touch(self, *args: Any, **kwargs: Any) -> bool:
+        self.has_begun.set()
+        await self.goes_on.wait()
+        return await self._touch(*args, **kwargs)
+
+
+async def test_a_cookie_that_a_tokens_use_is_about_to_owe_is_not_forgotten(
+    sidecar: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await sidecar.add_user()
+    begun = await sidecar.parts.sessions.begin(alice)
+    cookie = (b"cookie", sidecar.cookie_name + b"=" + begun.secret.encode())
+    token = bearer((await sidecar.parts.sessions.token(begun.session, alice)).text)
+    for line in (cookie, token):
+        assert (await sidecar.check("nginx", [line])).all("Set-Cookie") == []
+    sidecar.clock.advance(60)
+    held = _Held(sidecar.store.sessions)
+    monkeypatch.setattr(sidecar.store.sessions, "touch", held.touch)
+    extending = asyncio.create_task(sidecar.check("nginx", [token]))
+    await held.has_begun.wait()
+    for _ in range(3):
+        assert (await sidecar.check("nginx", [cookie])).all("Set-Cookie") == []
+    held.goes_on.set()
+    assert (await extending).status == 200
+    assert len((await sidecar.check("nginx", [cookie])).all("Set-Cookie")) == 1
 
 
 # --- revocation ----------------------------------------------------------------------------------

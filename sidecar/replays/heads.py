@@ -15,6 +15,9 @@ HARMLESS = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 NAMES = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ")
 """Gateways give each request a name, for the log."""
 
+LONGEST_TARGET = 65_535
+"""Bytes; httptools takes no longer one apart, and it is refused."""
+
 BEYOND_A_HEAD = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
 _NO_BODY = (b"content-length", b"0")
 _CHECK = re.compile(rb"[A-Z]+ /check/([a-z]+)")
@@ -29,6 +32,9 @@ class Head(NamedTuple):
     headers: HeaderLines
     keeps_alive: bool
 
+    def __repr__(self) -> str:
+        return f"<Head of {self.peer}>"
+
 
 class Read(NamedTuple):
     """A head as a check reads it: who asks, all of it but the URL in one form, and the URL."""
@@ -37,6 +43,9 @@ class Read(NamedTuple):
     gateway: str
     key: bytes
     url: bytes
+
+    def __repr__(self) -> str:
+        return f"<Read of {self.peer}, {self.gateway}>"
 
 
 class Way(NamedTuple):
@@ -85,6 +94,8 @@ class Ways:
 
     def read(self, head: Head) -> Read | None:
         """The head as a check reads it; None where it is no check's, or more than a head belongs to it."""
+        if len(head.target) > LONGEST_TARGET:
+            return None
         path, _, query = head.target.partition(b"?")
         for way in self.by_name.values():
             if not way.url.header and path.startswith(way.path + b"/"):

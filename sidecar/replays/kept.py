@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 from sidecar.model import Grounds
@@ -36,9 +36,9 @@ class Url:
 
     __slots__ = ("size", "target", "used")
 
-    def __init__(self, url: bytes, target: Hashable) -> None:
+    def __init__(self, url: Iterable[bytes], target: Hashable) -> None:
         self.target = target
-        self.size = _URL_ENTRY + len(url)
+        self.size = _URL_ENTRY + sum(map(len, url))
         self.used = False
 
     def take_chance(self) -> bool:
@@ -47,7 +47,7 @@ class Url:
         return used
 
 
-NOWHERE = Url(b"", object())
+NOWHERE = Url((), object())
 
 
 class Reading:

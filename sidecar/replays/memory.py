@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sidecar.model import Grounds
 from sidecar.ports import Clock, Gateway
-from sidecar.replays.heads import HARMLESS, Head, Read, Ways
+from sidecar.replays.heads import HARMLESS, LONGEST_TARGET, Head, Read, Ways
 from sidecar.replays.kept import NO_TABLE, NOWHERE, Answer, Owner, Place, Reading, Rest, Table, Url, place_of
 from sidecar.replays.second_chance import SecondChance
 from sidecar.revocation import Revocations
@@ -16,7 +16,7 @@ from sidecar.telemetry import Metrics, Tally
 MOST_URL_BYTES = 8 * 1024 * 1024
 """For the URLs whose rule is known, of all users together."""
 
-ANONYMOUS = 0.125
+ANONYMOUS = 1 / 32
 """What heads without a credential may have, as a part of what those with one may have, and beside it."""
 
 MOST_READINGS = 32
@@ -56,7 +56,7 @@ class Replays:
         longest: int,
         most_bytes: int,
     ) -> None:
-        self._longest = longest
+        self._longest = min(longest, LONGEST_TARGET)
         self._ways = Ways(reads)
         self._revocations = revocations
         self._ticks = clock.monotonic
@@ -84,8 +84,10 @@ class Replays:
         self._latest = NO_TABLE
         self._readings.clear()
         self._urls.clear()
-        self._known.clear()
-        self._anonymous.clear()
+        for pool in (self._known, self._anonymous):
+            for owner in pool.entries.values():
+                owner.readings.clear()
+            pool.clear()
 
     # --- finding ---------------------------------------------------------------------------------
 
@@ -179,7 +181,7 @@ class Replays:
     def _lead(self, url: tuple[bytes, bytes], target: Hashable) -> None:
         known = self._urls.entries.get(url)
         if known is None:
-            self._urls.put(url, Url(url[1], target))
+            self._urls.put(url, Url(url, target))
         else:
             known.target = target
 
@@ -200,13 +202,14 @@ class Replays:
     def _drop(self, owner: Owner) -> None:
         for reading in owner.readings:
             self._forget(reading)
+        owner.readings.clear()  # which know their owner: nothing else would end such a circle soon
 
     def _forget(self, reading: Reading) -> None:
-        del self._readings[reading.key]
+        self._readings.pop(reading.key, None)
         for table, rest in reading.heads:
             self._forget_head(table, rest)
 
     def _forget_head(self, table: Table, rest: Rest) -> None:
-        del table.readings[rest]
+        table.readings.pop(rest, None)
         if not table.readings:
-            del self._tables[table.place]
+            self._tables.pop(table.place, None)

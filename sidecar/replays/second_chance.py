@@ -8,6 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 from sidecar.telemetry import Metrics
 
+CHANCES = 64
+"""That are given at once: as many entries as can be looked at in the time of a check."""
+
 
 class Entry(Protocol):
     """What is kept."""
@@ -25,6 +28,8 @@ V = TypeVar("V", bound=Entry)
 
 class SecondChance(Generic[K, V]):
     """Entries of `most_bytes` together. The oldest goes first, unless it was used since it was last its turn.
+
+    Of so many that were, one goes all the same: nobody waits until thousands have had their turn.
 
     Whoever reads looks into `entries` and notes the use in the entry itself, which is a store and no call.
     `dropped` is called with what went.
@@ -48,9 +53,11 @@ class SecondChance(Generic[K, V]):
     def grow(self, size: int) -> None:
         """Makes room for what an entry has become larger by."""
         self.size += size
+        chances = CHANCES
         while self.size > self._most:
             key, entry = self.entries.popitem(last=False)
-            if entry.take_chance():
+            if chances and entry.take_chance():
+                chances -= 1
                 self.entries[key] = entry
                 continue
             self.size -= entry.size

@@ -178,7 +178,9 @@ class OrdinaryWay(LimitedProtocol):
 
     def take(self, data: bytes) -> None:
         """Bytes that the lane has no answer to."""
-        if self.is_idle and data.endswith(_END_OF_HEAD):
+        if (
+            self.is_idle and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD) > 0
+        ):  # a head, and no more
             self._note = note = _Note(data)
             self.data_received(data)
             self._note = None
@@ -186,15 +188,6 @@ class OrdinaryWay(LimitedProtocol):
                 self._current().remember(note.found[0], note.read, note.data)
         else:
             self.data_received(data)
-
-    def on_message_begin(self) -> None:
-        """The parser has seen the first byte of a request."""
-        super().on_message_begin()
-        if self._note is not None and self._note.has_begun:
-            self._note.data = b""  # two requests came in one piece
-            self._note = None
-        elif self._note is not None:
-            self._note.has_begun = True
 
     def _begin(self) -> None:
         note, replays = self._note, self._current()
@@ -252,15 +245,14 @@ class OrdinaryWay(LimitedProtocol):
 
 
 class _Note:
-    """One request that came while nothing else was under way: `data` are its bytes, if it came alone."""
+    """A head that came alone, while nothing else was under way: its bytes, and what became of it."""
 
-    __slots__ = ("data", "found", "has_begun", "head", "read")
+    __slots__ = ("data", "found", "head", "read")
 
     head: Head
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.has_begun = False
         self.read: Read | None = None
         self.found: tuple[Reading, Answer] | None = None
 

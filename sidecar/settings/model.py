@@ -81,7 +81,7 @@ class Server(Section):
     replay_memory: Size = Field(
         256 * 1024 * 1024,
         description="In each worker, for answers that are given again; a session in use takes 2 to 3 KiB "
-        "of it. An eighth more is for those without a session, and 8MiB for URLs.",
+        "of it. A 32nd more is for those without a session, and 8MiB for URLs.",
     )
     drain: Duration = Field(10.0, description="After SIGTERM: not ready, finish what was accepted, exit.")
 

@@ -197,16 +197,17 @@ class Story:
         asked = [written(self._start, each) for each in chosen]
         requests, methods = [each.as_bytes() for each in asked], [each.method for each in asked]
         peer = self._draw(PEERS)
-        whole = b"".join(requests)
+        garbage = self._draw(st.sampled_from([[], [], [b"no request\r\n\r\n"]]), label="garbage")
+        whole, after = b"".join([*requests, *garbage]), ["GET"] * len(garbage)
         how = self._draw(st.sampled_from(["one by one"] * 4 + ["at once", "cut"]))
         if how == "one by one":
             for request, method in [*zip(requests, methods, strict=True)] * 3:
                 await self._compare(peer, [request], [method])
         elif how == "at once":
-            await self._compare(peer, [whole], methods)
+            await self._compare(peer, [whole], [*methods, *after])
         else:
             at = self._draw(st.integers(0, len(whole)))
-            await self._compare(peer, [whole[:at], whole[at:]], methods)
+            await self._compare(peer, [whole[:at], whole[at:]], [*methods, *after])
 
     async def _compare(self, peer: str, pieces: list[bytes], methods: list[str]) -> None:
         express, plain = await self._worlds.exchange(peer, pieces, methods)
