@@ -6,14 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cachetools import LRUCache
+
 from sidecar.errors import RequestRefused
 from sidecar.hosts import HostPattern
-from sidecar.model import Form, Identity, IPAddress, OriginalRequest, Reason
+from sidecar.model import Form, Host, Identity, IPAddress, OriginalRequest, Reason, RequestPath
 from sidecar.paths import PathPattern
 from sidecar.ports import Authenticator
 from sidecar.settings import RuleSettings
 from sidecar.settings.types import Network
 from sidecar.trust import contains
+
+_MOST_SELECTED = 4096
+_LONGEST_PATH = 256
+"""Requests whose rule is remembered, and characters of a path: what was asked for is asked for again."""
 
 Selector = Literal["hosts", "paths", "methods", "networks"]
 
@@ -100,6 +106,7 @@ class Policy:
 
     def __init__(self, rules: Iterable[RuleSettings], enabled: Mapping[str, Authenticator]) -> None:
         self.rules = tuple(Rule.of(rule, position, enabled) for position, rule in enumerate(rules))
+        self._selected: LRUCache[tuple[str, Host, RequestPath, str], Rule | None] = LRUCache(_MOST_SELECTED)
         self._networks = tuple({rule.networks: None for rule in self.rules if rule.networks})
 
     def class_of(self, client: IPAddress) -> str:
@@ -114,6 +121,14 @@ class Policy:
         Raises RequestRefused (ambiguous_path) for an encoded slash, unless the same rule is first
         whether or not that slash separates segments, and allows it.
         """
+        if len(self.rules) == 1 or len(request.path.text) > _LONGEST_PATH:
+            return self._select(request)
+        key = (request.method, request.host, request.path, self.class_of(request.client))
+        if key not in self._selected:
+            self._selected[key] = self._select(request)
+        return self._selected[key]
+
+    def _select(self, request: OriginalRequest) -> Rule | None:
         rule = self._first(request, request.path.text)
         if request.path.split is None:
             return rule

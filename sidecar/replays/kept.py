@@ -67,7 +67,9 @@ class Reading:
     def measure(self) -> int:
         """Its size in bytes, as it is now."""
         heads = sum(_HEAD_ENTRY + sum(map(len, rest)) for _, rest in self.heads)
-        answers = sum(_ANSWER_ENTRY + len(answer.data) for answer in self.answers.values())
+        answers = _ANSWER_ENTRY * len(self.answers) + sum(
+            map(len, {each.data for each in self.answers.values()})
+        )
         return _READING_ENTRY + len(self.key) + len(self.prefix) + heads + answers
 
 

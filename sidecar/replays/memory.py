@@ -28,8 +28,8 @@ MOST_HEADS = 4
 LONGEST_HEAD = 8192
 """Bytes; a longer one is read every time."""
 
-MOST_ANSWERS = 64
-"""Of one reading; a user meets few rules."""
+MOST_ANSWERS = 1024
+"""Of one reading: one for each rule that it meets. Most have the same bytes, which are kept once."""
 
 
 class Replayable(NamedTuple):
@@ -153,6 +153,9 @@ class Replays:
         reading.answers.pop(grounds.target, None)
         if len(reading.answers) >= MOST_ANSWERS:
             del reading.answers[next(iter(reading.answers))]
+        latest = next(reversed(reading.answers.values()), answer)
+        if latest.data == answer.data:
+            answer.data = latest.data
         reading.answers[grounds.target] = answer
         self.remember(reading, read, data)
 
