@@ -13,7 +13,7 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "performance.svg"
 def draw(curves: Sequence[Curve], file: Path) -> None:
     """Writes the picture, one field a curve. Raises ImportError without matplotlib."""
     from matplotlib import rc_context  # noqa: PLC0415 - an extra; the tables need none
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
     # The same curves make the same file, and its letters are letters.
     with rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):

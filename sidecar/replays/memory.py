@@ -96,11 +96,11 @@ class Replays:
         latest = self._latest
         answer = latest.find(data) if latest.place.peer == peer else None
         if answer is None:
-            self._latest = latest = self.table(peer, data)
+            self._latest = latest = self._table(peer, data)
             answer = latest.find(data)
         return latest, answer
 
-    def table(self, peer: str, data: bytes) -> Table:
+    def _table(self, peer: str, data: bytes) -> Table:
         """Where heads like the one of this request are, if there are any."""
         way = self._ways.of(data)
         return self._tables.get(place_of(peer, way, data), NO_TABLE) if way else NO_TABLE
@@ -145,7 +145,7 @@ class Replays:
     # --- remembering -----------------------------------------------------------------------------
 
     def learn(self, read: Read, grounds: Grounds, answer: Answer, data: bytes) -> None:
-        """Remembers the answer to a head that is read like this; `data` as in `remember`."""
+        """Remembers the answer to a head that is read like this, and the head byte for byte (`data`)."""
         if self._is_closed:
             return
         reading = self._readings.get(read.key) or self._begin(read, grounds)
@@ -157,13 +157,13 @@ class Replays:
         if latest.data == answer.data:
             answer.data = latest.data
         reading.answers[grounds.target] = answer
-        self.remember(reading, read, data)
+        self._add_head(reading, read, data)
+        reading.owner.resize(reading, reading.measure())
 
     def remember(self, reading: Reading, read: Read, data: bytes) -> None:
-        """Remembers this head byte for byte, which is read like that; empty where it did not come alone."""
-        if data and len(data) <= LONGEST_HEAD:
-            self._add_head(reading, read, data)
-        reading.owner.resize(reading, reading.measure())
+        """Remembers this head byte for byte, which is read like that."""
+        if self._add_head(reading, read, data):
+            reading.owner.resize(reading, reading.measure())
 
     def _begin(self, read: Read, grounds: Grounds) -> Reading:
         credential = grounds.credential
@@ -188,17 +188,21 @@ class Replays:
         else:
             known.target = target
 
-    def _add_head(self, reading: Reading, read: Read, data: bytes) -> None:
+    def _add_head(self, reading: Reading, read: Read, data: bytes) -> bool:
+        """Whether it can be found again, and could not before."""
+        if len(data) > LONGEST_HEAD:
+            return False
         place = place_of(read.peer, self._ways.by_name[read.gateway], data)
         table = self._tables.get(place) or Table(place, self._longest, self.answer)
         rest, url = table.cut(data)
         if not rest[-1] or url != read.url or rest in table.readings:
-            return
+            return False
         self._tables[place] = table
         table.readings[rest] = reading
         reading.heads.append((table, rest))
         if len(reading.heads) > MOST_HEADS:
             self._forget_head(*reading.heads.pop(0))
+        return True
 
     # --- forgetting ------------------------------------------------------------------------------
 

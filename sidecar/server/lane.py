@@ -90,8 +90,7 @@ class Lane(asyncio.Protocol):
         self._peer = _peer_of(transport)
         connections: set[Any] = self.server_state.connections
         connections.add(self)
-        if not self.ordinary.ticking.is_running:
-            self.ordinary.ticking.start(connections)
+        self.ordinary.ticking.start(connections)
         if len(connections) > self.ordinary.most_connections:
             self._make_way().turn_away()
             self._is_free = False
@@ -178,9 +177,8 @@ class OrdinaryWay(LimitedProtocol):
 
     def take(self, data: bytes) -> None:
         """Bytes that the lane has no answer to."""
-        if (
-            self.is_idle and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD) > 0
-        ):  # a head, and no more
+        is_one_head = data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD) > 0
+        if is_one_head and self.is_idle:
             self._note = note = _Note(data)
             self.data_received(data)
             self._note = None

@@ -26,17 +26,17 @@ class Ticking:
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.seconds = patience / TICKS
-        self.is_running = False
+        self._is_running = False
 
     def start(self, connections: Collection[Any]) -> None:
         """Begins, unless it is running."""
-        if not self.is_running:
-            self.is_running = True
+        if not self._is_running:
+            self._is_running = True
             asyncio.get_running_loop().call_later(self.seconds, self._tick, connections)
 
     def _tick(self, connections: Collection[Ticked]) -> None:
         for connection in list(connections):
             connection.tick()
-        self.is_running = False
+        self._is_running = False
         if connections:
             self.start(connections)
