@@ -41,8 +41,9 @@ class Revocations:
         self._users: dict[int, int] = {}
         self._everybody = 0
         self.generation = 0
-        self.fresh_until = float("-inf")
-        """Until then a look asks nobody: what is known is not old. By the monotonic clock."""
+        self._fresh_until = float("-inf")
+        self.relied_on_until = float("-inf")
+        """Until then what is known is not old, and no check need look. By the monotonic clock."""
         self.looks_again_at = float("-inf")
         """The same moment by the other clock, as long as that does not jump."""
 
@@ -52,7 +53,7 @@ class Revocations:
         Raises StoreUnavailable where the store has not answered for that long.
         """
         now = self._clock.monotonic()
-        if now < self.fresh_until:
+        if now < self._fresh_until:
             return
         self._asked_at = now
         self._note_until_when()
@@ -67,8 +68,21 @@ class Revocations:
         self._answered_at = now
         self._note_until_when()
 
+    def send_one_to_look(self) -> None:
+        """The check that calls this is going to look: if that is due, others rely on what is known meanwhile.
+
+        It may take a while in a busy process, and all that ask meanwhile would look with it. Who does not
+        look after all keeps nobody from it for longer than until the next look would be due.
+        """
+        if self._clock.monotonic() >= self.relied_on_until:
+            self._rely_until(min(self._fresh_until + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS))
+
     def _note_until_when(self) -> None:
-        self.fresh_until = min(self._asked_at + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS)
+        self._fresh_until = min(self._asked_at + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS)
+        self._rely_until(self._fresh_until)
+
+    def _rely_until(self, moment: float) -> None:
+        self.relied_on_until = moment
         self.looks_again_at = self._clock.now() + LOOK_EVERY
 
     def _say_whether_readable(self, error: StoreUnavailable | None) -> None:

@@ -14,7 +14,7 @@ from sidecar.model import Credential, Form, Grounds, Host, OriginalRequest, Requ
 from sidecar.pipeline import READS
 from sidecar.records import Changes
 from sidecar.replays import Answer, Head, Replays, memory
-from sidecar.revocation import Revocations
+from sidecar.revocation import LONGEST_BLINDNESS, LOOK_EVERY, Revocations
 from sidecar.telemetry import Metrics, Tally
 from tests.clocks import ManualClock
 
@@ -32,9 +32,10 @@ class World:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.revocations = Revocations(NoChanges(), ManualClock())
+        self.clock = ManualClock()
+        self.revocations = Revocations(NoChanges(), self.clock)
         reads = {gateway: gateway.reads | READS for gateway in GATEWAYS.values()}
-        self.replays = Replays(reads, self.revocations, ManualClock(), self.metrics, 64 * KIB, MOST)
+        self.replays = Replays(reads, self.revocations, self.clock, self.metrics, 64 * KIB, MOST)
 
     def learn(self, who: str, *, url: str = "/", client: str = "10.0.0.1", referer: str = "/") -> None:
         head, data = request(who, url, client, referer)
@@ -52,6 +53,12 @@ class World:
         _, data = request(who, url, client, referer)
         _, answer = self.replays.look("127.0.0.1", data)
         return None if answer is None else answer.data
+
+    def goes_on(self, who: str) -> bool:
+        """Whether the pipeline has to decide after all, when the parser has read the head too."""
+        read = self.replays.read(request(who, "/", "10.0.0.1", "/")[0])
+        assert read is not None
+        return self.replays.find(read) is None
 
     def size(self) -> int:
         """Bytes of all heads."""
@@ -150,3 +157,48 @@ async def test_what_is_closed_knows_nothing_and_learns_nothing(world: World) -> 
     world.replays.close()
     world.learn("bob")
     assert (world.known("ann"), world.known("bob"), world.size()) == (None, None, 0)
+
+
+# --- what was revoked meanwhile ------------------------------------------------------------------
+
+
+async def test_when_a_look_is_due_one_goes_and_the_others_do_not_wait(world: World) -> None:
+    for who in ("ann", "bob"):
+        world.learn(who)
+    world.clock.advance(LOOK_EVERY)
+    assert world.known("ann") is None
+    assert world.goes_on("ann")
+    assert (world.known("ann"), world.known("bob")) == (b"ann", b"bob")
+
+
+async def test_who_goes_and_does_not_look_keeps_nobody_from_it(world: World) -> None:
+    world.learn("ann")
+    world.clock.advance(LOOK_EVERY)
+    assert world.goes_on("ann")
+    world.clock.advance(LOOK_EVERY)
+    for _ in range(3):
+        assert world.goes_on("ann")
+
+
+async def test_who_has_no_credential_may_not_look_and_is_not_sent(world: World) -> None:
+    for who in ("", "ann"):
+        world.learn(who)
+    world.clock.advance(LOOK_EVERY)
+    assert world.goes_on("")
+    assert world.known("ann") is None
+
+
+async def test_after_a_change_of_its_own_all_wait_for_the_look(world: World) -> None:
+    world.learn("ann")
+    world.revocations.forget()
+    for _ in range(3):
+        assert world.goes_on("ann")
+    await world.revocations.look()
+    assert world.known("ann") == b"ann"
+
+
+async def test_nobody_relies_on_what_was_known_a_second_ago(world: World) -> None:
+    world.learn("ann")
+    world.clock.advance(LONGEST_BLINDNESS)
+    for _ in range(3):
+        assert world.goes_on("ann")

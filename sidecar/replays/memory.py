@@ -115,6 +115,8 @@ class Replays:
         answer = None if reading is None else self.answer(reading, read.url)
         if reading is None or answer is None:
             self._requests.inc(("replay", "miss"))
+            if reading is not None and reading.owner.pool is self._known:
+                self._revocations.send_one_to_look()  # which is what a check with a credential does first
             return None
         return reading, answer
 
@@ -129,7 +131,7 @@ class Replays:
             return None
         revocations = self._revocations
         # What ends before the next look is not given again: it takes no other clock to be exact.
-        if self._ticks() >= revocations.fresh_until or answer.until < revocations.looks_again_at:
+        if self._ticks() >= revocations.relied_on_until or answer.until < revocations.looks_again_at:
             return None
         if answer.generation != revocations.generation and not self._is_current(answer):
             return None

@@ -107,7 +107,7 @@ def host(**values: Any) -> Patch:
 class _Fresh:
     """Revocations of which one always believes to know the latest."""
 
-    fresh_until = inf
+    relied_on_until = inf
     looks_again_at = -inf
 
     def __init__(self, revocations: Revocations) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.revocation import LOOK_EVERY
 from sidecar.server.lane import Lane
 from tests.conftest import MEMORY, Start
 from tests.running import GATEWAYS, Line, Question, Running, question
@@ -166,6 +167,20 @@ async def test_who_takes_no_answer_is_left(
         await served.has_done_everything()
         with pytest.raises(ConnectionError):
             await sent
+
+
+# --- what may have been revoked ------------------------------------------------------------------
+
+
+async def test_of_many_who_ask_when_a_look_is_due_one_looks(sidecar: Running) -> None:
+    session = await sidecar.session(await sidecar.add_user())
+    assert (await sidecar.check("nginx", [session])).status == 200
+    sidecar.clock.advance(LOOK_EVERY)
+    answers = await asyncio.gather(*(sidecar.check("nginx", [session]) for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    metrics = await sidecar.metrics()
+    assert 'sidecar_cache_requests_total{cache="replay",result="miss"} 2.0' in metrics
+    assert 'sidecar_cache_requests_total{cache="replay",result="hit"} 49.0' in metrics
 
 
 # --- what is counted -----------------------------------------------------------------------------
