@@ -10,8 +10,8 @@ when the parser has read it, by those of its lines that a check reads at all.
 
 from __future__ import annotations
 
-from sidecar.replays.heads import Head, Read
+from sidecar.replays.heads import Head, ReadHead
 from sidecar.replays.kept import Answer, Reading, Table
 from sidecar.replays.memory import Replayable, Replays
 
-__all__ = ["Answer", "Head", "Read", "Reading", "Replayable", "Replays", "Table"]
+__all__ = ["Answer", "Head", "ReadHead", "Reading", "Replayable", "Replays", "Table"]

@@ -36,7 +36,7 @@ class Head(NamedTuple):
         return f"<Head of {self.peer}>"
 
 
-class Read(NamedTuple):
+class ReadHead(NamedTuple):
     """A head as a check reads it: who asks, all of it but the URL in one form, and the URL."""
 
     peer: str
@@ -45,7 +45,7 @@ class Read(NamedTuple):
     url: bytes
 
     def __repr__(self) -> str:
-        return f"<Read of {self.peer}, {self.gateway}>"
+        return f"<ReadHead of {self.peer}, {self.gateway}>"
 
 
 class Way(NamedTuple):
@@ -56,7 +56,7 @@ class Way(NamedTuple):
     url: UrlPlace
     reads: frozenset[bytes]
 
-    def read(self, head: Head, url: bytes | None) -> Read | None:
+    def read(self, head: Head, url: bytes | None) -> ReadHead | None:
         """The head as a check of this gateway reads it, with its URL where that is in the target."""
         pieces = [head.peer.encode("ascii"), head.method, self.path, b"1" if head.keeps_alive else b"0"]
         for line in head.headers:
@@ -69,7 +69,7 @@ class Way(NamedTuple):
                 pieces += line
             elif name in BEYOND_A_HEAD and line != _NO_BODY:
                 return None
-        return None if url is None else Read(head.peer, self.name, b"\n".join(pieces), url)
+        return None if url is None else ReadHead(head.peer, self.name, b"\n".join(pieces), url)
 
     def prefix(self, grounds: Grounds) -> bytes:
         """All that selects a rule but for what the URL says."""
@@ -92,7 +92,7 @@ class Ways:
         found = _CHECK.match(data)
         return self.by_name.get(found[1].decode("ascii")) if found else None
 
-    def read(self, head: Head) -> Read | None:
+    def read(self, head: Head) -> ReadHead | None:
         """The head as a check reads it; None where it is no check's, or more than a head belongs to it."""
         if len(head.target) > LONGEST_TARGET:
             return None

@@ -97,7 +97,7 @@ class Owner:
         self.pool.grow(grown)
 
 
-class Place(NamedTuple):
+class Layout(NamedTuple):
     """Who sends heads of one kind, and between what stands that which is different in each of them.
 
     `first` and `last` are what stands before and behind it: the URL, and the name that the gateway gave the
@@ -117,12 +117,14 @@ Rest = tuple[bytes, ...]
 class Table:
     """Heads byte for byte: what one means, by what is left of it without the URL and the request's name."""
 
-    def __init__(self, place: Place, longest: int, answer: Callable[[Reading, bytes], Answer | None]) -> None:
+    def __init__(
+        self, layout: Layout, longest: int, answer: Callable[[Reading, bytes], Answer | None]
+    ) -> None:
         self.readings: dict[Rest, Reading] = {}
-        self.place = place
-        self._first, self._first_ends = place.first
-        self._last, self._last_ends = place.last or (b"", b"")
-        self._url_is_first = place.url_is_first
+        self.layout = layout
+        self._first, self._first_ends = layout.first
+        self._last, self._last_ends = layout.last or (b"", b"")
+        self._url_is_first = layout.url_is_first
         self._longest = longest
         self._answer = answer
 
@@ -151,14 +153,14 @@ class Table:
 
 
 _NEVER = (b"\0", b"\0")
-NO_TABLE = Table(Place("", "", _NEVER, None, url_is_first=True), 0, lambda _reading, _url: None)
+NO_TABLE = Table(Layout("", "", _NEVER, None, url_is_first=True), 0, lambda _reading, _url: None)
 """Where no head is known."""
 
 
-def place_of(peer: str, way: Way, data: bytes) -> Place:
-    """Where heads like this one are. What is in none of the known spellings is nowhere."""
+def layout_of(peer: str, way: Way, data: bytes) -> Layout:
+    """That of heads like this one. What is in none of the known spellings is nowhere in it."""
     url = next(((each, way.url.ends) for each in way.url.begins if each in data), _NEVER)
     name = next(((each, b"\r\n") for each in NAMES if each in data), None)
     if name is None or data.find(url[0]) < data.find(name[0]):
-        return Place(peer, way.name, url, name, url_is_first=True)
-    return Place(peer, way.name, name, url, url_is_first=False)
+        return Layout(peer, way.name, url, name, url_is_first=True)
+    return Layout(peer, way.name, name, url, url_is_first=False)

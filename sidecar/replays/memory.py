@@ -7,8 +7,19 @@ from typing import NamedTuple
 
 from sidecar.model import Grounds
 from sidecar.ports import Clock, Gateway
-from sidecar.replays.heads import HARMLESS, LONGEST_TARGET, Head, Read, Ways
-from sidecar.replays.kept import NO_TABLE, NOWHERE, Answer, Owner, Place, Reading, Rest, Table, Url, place_of
+from sidecar.replays.heads import HARMLESS, LONGEST_TARGET, Head, ReadHead, Ways
+from sidecar.replays.kept import (
+    NO_TABLE,
+    NOWHERE,
+    Answer,
+    Layout,
+    Owner,
+    Reading,
+    Rest,
+    Table,
+    Url,
+    layout_of,
+)
 from sidecar.replays.second_chance import SecondChance
 from sidecar.revocation import Revocations
 from sidecar.telemetry import Metrics, Tally
@@ -62,7 +73,7 @@ class Replays:
         self._ticks = clock.monotonic
         self._requests = metrics.cache_requests
         self._is_closed = False
-        self._tables: dict[Place, Table] = {}
+        self._tables: dict[Layout, Table] = {}
         self._latest = NO_TABLE
         self._readings: dict[bytes, Reading] = {}
         self._urls: SecondChance[tuple[bytes, bytes], Url] = SecondChance(
@@ -94,7 +105,7 @@ class Replays:
     def look(self, peer: str, data: bytes) -> tuple[Table, Answer | None]:
         """The answer to the first request of a connection, and where others like it are."""
         latest = self._latest
-        answer = latest.find(data) if latest.place.peer == peer else None
+        answer = latest.find(data) if latest.layout.peer == peer else None
         if answer is None:
             self._latest = latest = self._table(peer, data)
             answer = latest.find(data)
@@ -103,13 +114,13 @@ class Replays:
     def _table(self, peer: str, data: bytes) -> Table:
         """Where heads like the one of this request are, if there are any."""
         way = self._ways.of(data)
-        return self._tables.get(place_of(peer, way, data), NO_TABLE) if way else NO_TABLE
+        return self._tables.get(layout_of(peer, way, data), NO_TABLE) if way else NO_TABLE
 
-    def read(self, head: Head) -> Read | None:
+    def read(self, head: Head) -> ReadHead | None:
         """The head as a check reads it; None where it is no check's, or more than a head belongs to it."""
         return self._ways.read(head)
 
-    def find(self, read: Read) -> tuple[Reading, Answer] | None:
+    def find(self, read: ReadHead) -> tuple[Reading, Answer] | None:
         """What is known of a head that is read like this, and the answer to it."""
         reading = self._readings.get(read.key)
         answer = None if reading is None else self.answer(reading, read.url)
@@ -146,7 +157,7 @@ class Replays:
 
     # --- remembering -----------------------------------------------------------------------------
 
-    def learn(self, read: Read, grounds: Grounds, answer: Answer, data: bytes) -> None:
+    def learn(self, read: ReadHead, grounds: Grounds, answer: Answer, data: bytes) -> None:
         """Remembers the answer to a head that is read like this, and the head byte for byte (`data`)."""
         if self._is_closed:
             return
@@ -162,12 +173,12 @@ class Replays:
         self._add_head(reading, read, data)
         reading.owner.resize(reading, reading.measure())
 
-    def remember(self, reading: Reading, read: Read, data: bytes) -> None:
+    def remember(self, reading: Reading, read: ReadHead, data: bytes) -> None:
         """Remembers this head byte for byte, which is read like that."""
         if self._add_head(reading, read, data):
             reading.owner.resize(reading, reading.measure())
 
-    def _begin(self, read: Read, grounds: Grounds) -> Reading:
+    def _begin(self, read: ReadHead, grounds: Grounds) -> Reading:
         credential = grounds.credential
         pool = self._known if credential else self._anonymous
         owner = pool.entries.get(credential or read.key)
@@ -190,16 +201,16 @@ class Replays:
         else:
             known.target = target
 
-    def _add_head(self, reading: Reading, read: Read, data: bytes) -> bool:
+    def _add_head(self, reading: Reading, read: ReadHead, data: bytes) -> bool:
         """Whether it can be found again, and could not before."""
         if len(data) > LONGEST_HEAD:
             return False
-        place = place_of(read.peer, self._ways.by_name[read.gateway], data)
-        table = self._tables.get(place) or Table(place, self._longest, self.answer)
+        layout = layout_of(read.peer, self._ways.by_name[read.gateway], data)
+        table = self._tables.get(layout) or Table(layout, self._longest, self.answer)
         rest, url = table.cut(data)
         if not rest[-1] or url != read.url or rest in table.readings:
             return False
-        self._tables[place] = table
+        self._tables[layout] = table
         table.readings[rest] = reading
         reading.heads.append((table, rest))
         if len(reading.heads) > MOST_HEADS:
@@ -221,4 +232,4 @@ class Replays:
     def _forget_head(self, table: Table, rest: Rest) -> None:
         table.readings.pop(rest, None)
         if not table.readings:
-            self._tables.pop(table.place, None)
+            self._tables.pop(table.layout, None)

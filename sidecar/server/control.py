@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 
 from sidecar.app import Services
 from sidecar.server.channel import Channel, Ending, Follow, Followed, Serving
-from sidecar.server.reloading import Current, Read, read_again
+from sidecar.server.reloading import Current, ReadSettings, read_again
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.shared_metrics import SharedMetrics
 
@@ -47,7 +47,7 @@ class Control(Protocol):
 class BySignals:
     """The only process: signals tell it."""
 
-    def __init__(self, read: Read, started: Started) -> None:
+    def __init__(self, read: ReadSettings, started: Started) -> None:
         self._read = read
         self._started = started
 

@@ -8,7 +8,7 @@ import structlog
 
 from sidecar.server.channel import Follow
 from sidecar.server.logging import set_up_log
-from sidecar.server.reloading import Read, read_again
+from sidecar.server.reloading import ReadSettings, read_again
 from sidecar.server.workers import Worker
 from sidecar.settings import Settings, with_fixed
 
@@ -21,7 +21,7 @@ class InForce:
     One worker follows first, and tells the log and the audit. Where it cannot, nothing changes in any.
     """
 
-    def __init__(self, settings: Settings, read: Read, workers: Sequence[Worker]) -> None:
+    def __init__(self, settings: Settings, read: ReadSettings, workers: Sequence[Worker]) -> None:
         self.settings = settings
         self._read = read
         self._workers = workers

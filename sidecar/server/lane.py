@@ -17,11 +17,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from sidecar.model import UNIX_PEER
-from sidecar.replays import Answer, Head, Read, Reading, Replayable, Replays, Table
+from sidecar.replays import Answer, Head, ReadHead, Reading, Replayable, Replays, Table
 from sidecar.server.protocol import LimitedProtocol
 from sidecar.server.ticking import TICKS
 
-Current = Callable[[], Replays]
+ReplaysInForce = Callable[[], Replays]
 """The replays of the application in force."""
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -31,7 +31,7 @@ class Lane(asyncio.Protocol):
     """One connection: answers what is known while nothing else is under way on it, and steps aside else."""
 
     # Of all connections of a listener.
-    current: Current
+    current: ReplaysInForce
     ordinary: type[OrdinaryWay]
     config: Config
     server_state: ServerState
@@ -154,7 +154,7 @@ class OrdinaryWay(LimitedProtocol):
     check reads.
     """
 
-    def __init__(self, peer: str, go_on: Callable[[], None], current: Current, *made_of: Any) -> None:
+    def __init__(self, peer: str, go_on: Callable[[], None], current: ReplaysInForce, *made_of: Any) -> None:
         super().__init__(*made_of)
         self._peer = peer
         self._go_on = go_on
@@ -253,7 +253,7 @@ class _Note:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.read: Read | None = None
+        self.read: ReadHead | None = None
         self.found: tuple[Reading, Answer] | None = None
 
 
@@ -287,7 +287,7 @@ class Lanes:
     that it has made: they are kept once.
     """
 
-    def __init__(self, current: Current, ordinary: type[OrdinaryWay]) -> None:
+    def __init__(self, current: ReplaysInForce, ordinary: type[OrdinaryWay]) -> None:
         self.ordinary = ordinary
         of_all = {"current": staticmethod(current), "ordinary": ordinary}
         self._lane: type[Lane] = type("OneListenersLane", (Lane,), of_all)

@@ -23,10 +23,10 @@ from sidecar.server.descriptors import most_connections, raise_limit
 from sidecar.server.lane import Lanes, OrdinaryWay
 from sidecar.server.listeners import listening
 from sidecar.server.protocol import LimitedProtocol, limited
-from sidecar.server.reloading import Current, Read
+from sidecar.server.reloading import Current, ReadSettings
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.self_check import lane_fits
-from sidecar.server.supervisor import Place, Supervisor
+from sidecar.server.supervisor import Seat, Supervisor
 from sidecar.settings import Settings
 from sidecar.web.entrance import ASGIApp
 
@@ -46,7 +46,7 @@ _TIDY_EVERY = 60.0
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, read: Read, started: Started) -> None:
+def run(settings: Settings, read: ReadSettings, started: Started) -> None:
     """Serves until SIGTERM or SIGINT, in this process or in workers; SIGHUP has it `read` the settings again.
 
     `started` is awaited once, when both listeners accept.
@@ -70,10 +70,8 @@ def run(settings: Settings, read: Read, started: Started) -> None:
             return
         board = Scoreboard(settings.server.workers)
 
-        def work(place: Place, under: Settings, channel: Channel) -> None:
-            uvloop.run(
-                serve(under, ByParent(channel, board, place.slot, started if place.is_first else None))
-            )
+        def work(seat: Seat, under: Settings, channel: Channel) -> None:
+            uvloop.run(serve(under, ByParent(channel, board, seat.slot, started if seat.is_first else None)))
 
         Supervisor(settings, read, work, board, listeners=[auth, admin]).run()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -18,13 +18,13 @@ from sidecar.web.entrance import Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 
-Read = Callable[[], Settings]
+ReadSettings = Callable[[], Settings]
 """Reads the settings as at the start of the process. Raises SettingsError with every fault."""
 
 _BY = "SIGHUP"
 
 
-def read_again(read: Read) -> Settings | None:
+def read_again(read: ReadSettings) -> Settings | None:
     """The settings; None where they are bad, and then the log says why."""
     with _logging_why_not():
         return read()
@@ -52,13 +52,13 @@ class Current:
             await asyncio.wait(self._ending)
         await self.application.__aexit__(*error)
 
-    async def auth(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def auth(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """An ASGI application."""
-        await self.application.auth(scope, receive, send)
+        return self.application.auth(scope, receive, send)
 
-    async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def admin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """An ASGI application."""
-        await self.application.admin(scope, receive, send)
+        return self.application.admin(scope, receive, send)
 
     async def follow(self, given: Settings | None, *, tells: bool = True) -> bool:
         """Serves under the settings that were read again, where they are good (not None).

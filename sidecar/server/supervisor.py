@@ -21,7 +21,7 @@ from sidecar.errors import WorkerFailed
 from sidecar.server.channel import Channel, Ending, Failed, Followed, Serving
 from sidecar.server.forking import Signals
 from sidecar.server.in_force import InForce
-from sidecar.server.reloading import Read
+from sidecar.server.reloading import ReadSettings
 from sidecar.server.scoreboard import Scoreboard
 from sidecar.server.shared_metrics import retire
 from sidecar.server.workers import Worker
@@ -36,14 +36,14 @@ _IN_ORDER = {0, -signal.SIGTERM}
 log = structlog.get_logger(__name__)
 
 
-class Place(NamedTuple):
+class Seat(NamedTuple):
     """Where a process works. Of all that ever do, the one that begins first `is_first`."""
 
     slot: int
     is_first: bool
 
 
-Work = Callable[[Place, Settings, Channel], None]
+Work = Callable[[Seat, Settings, Channel], None]
 """What a process does, from its beginning to its end."""
 
 
@@ -53,7 +53,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        read: Read,
+        read: ReadSettings,
         work: Work,
         board: Scoreboard,
         listeners: Sequence[socket.socket],
@@ -118,10 +118,10 @@ class Supervisor:
     def _start_those_due(self, signals: Signals) -> None:
         for worker in self._to_be_started():
             if self._clock.monotonic() >= worker.due_at:
-                place = Place(worker.slot, is_first=not any(each.has_served for each in self._workers))
+                seat = Seat(worker.slot, is_first=not any(each.has_served for each in self._workers))
                 settings = self._in_force.settings
                 others = [each.channel for each in self._workers if each.channel is not None]
-                worker.start(partial(self._work, place, settings), settings, signals, others)
+                worker.start(partial(self._work, seat, settings), settings, signals, others)
 
     def _hear(self, worker: Worker) -> bool:
         """Whether it has said something."""

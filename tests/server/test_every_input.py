@@ -20,7 +20,7 @@ from sidecar.gateways import GATEWAYS
 from sidecar.model import Grounds
 from sidecar.pipeline import READS
 from sidecar.records import UserChange
-from sidecar.replays import Head, Read, Replays, heads, kept, memory
+from sidecar.replays import Head, ReadHead, Replays, heads, kept, memory
 from sidecar.replays.heads import Way
 from sidecar.revocation import Revocations
 from tests.conftest import MEMORY
@@ -48,7 +48,7 @@ def of_the_head(change: Callable[[Head], Head]) -> Patch:
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         read = Replays.read
 
-        def without(self: Replays, head: Head) -> Read | None:
+        def without(self: Replays, head: Head) -> ReadHead | None:
             found = read(self, change(head))
             return found and found._replace(peer=head.peer)
 
@@ -82,7 +82,7 @@ def of_the_answer(**values: Any) -> Patch:
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         learn = Replays.learn
 
-        def with_values(self: Replays, read: Read, grounds: Grounds, answer: Any, data: bytes) -> None:
+        def with_values(self: Replays, read: ReadHead, grounds: Grounds, answer: Any, data: bytes) -> None:
             for name, value in values.items():
                 setattr(answer, name, value)
             learn(self, read, grounds, answer, data)
@@ -135,7 +135,7 @@ def always_current(monkeypatch: pytest.MonkeyPatch) -> None:
 def same_url(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Replays.read
 
-    def without(self: Replays, head: Head) -> Read | None:
+    def without(self: Replays, head: Head) -> ReadHead | None:
         found = read(self, head)
         return found and found._replace(url=b"/same")
 
