@@ -37,8 +37,8 @@ test: $(VENV)/.installed-for-tests debian
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-branch
 
-# What is measured is what users install, and nothing else: some packages are slower to import, and larger, where
-# one that the tests need is there as well (structlog and rich).
+# What is measured is what users install, in an environment of its own: some packages are slower to import, and larger,
+# where one that the tests need is there as well (structlog and rich).
 bench:
 	@$(MAKE) --no-print-directory VENV=.venv-bench measure
 

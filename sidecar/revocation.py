@@ -44,8 +44,8 @@ class Revocations:
         self._fresh_until = float("-inf")
         self.relied_on_until = float("-inf")
         """Until then what is known is not old, and no check need look. By the monotonic clock."""
-        self.looks_again_at = float("-inf")
-        """The same moment by the other clock, as long as that does not jump."""
+        self.relied_on_until_date = float("-inf")
+        """No earlier moment, by the clock that tells dates, as long as that does not jump."""
 
     async def look(self) -> None:
         """Makes sure that changes of a second ago are known.
@@ -68,11 +68,11 @@ class Revocations:
         self._answered_at = now
         self._note_until_when()
 
-    def send_one_to_look(self) -> None:
-        """The check that calls this is going to look: if that is due, others rely on what is known meanwhile.
+    def one_goes_to_look(self) -> None:
+        """If a look is due, the caller is about to: until it does, others rely on what is known.
 
-        It may take a while in a busy process, and all that ask meanwhile would look with it. Who does not
-        look after all keeps nobody from it for longer than until the next look would be due.
+        It may take a while in a busy process, and all that ask meanwhile would look with it. Where it does
+        not look after all, others have relied on that for one LOOK_EVERY more, and do no longer.
         """
         if self._clock.monotonic() >= self.relied_on_until:
             self._rely_until(min(self._fresh_until + LOOK_EVERY, self._answered_at + LONGEST_BLINDNESS))
@@ -83,7 +83,7 @@ class Revocations:
 
     def _rely_until(self, moment: float) -> None:
         self.relied_on_until = moment
-        self.looks_again_at = self._clock.now() + LOOK_EVERY
+        self.relied_on_until_date = self._clock.now() + LOOK_EVERY
 
     def _say_whether_readable(self, error: StoreUnavailable | None) -> None:
         """Once when an outage begins and once when it ends, however many checks there are."""
@@ -94,8 +94,8 @@ class Revocations:
         self._is_readable = error is None
 
     def forget(self) -> None:
-        """Makes the next look ask the store: this process has just changed something itself."""
-        self._asked_at = float("-inf")
+        """Trusts nothing until the store has been asked: this process has just changed something itself."""
+        self._asked_at = self._answered_at = float("-inf")
         self._note_until_when()
 
     def is_current(self, user_id: int | None, generation: int) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import count
 from math import inf
+from typing import Any
 
 import pytest
 
+from sidecar.errors import StoreUnavailable
 from sidecar.gateways import GATEWAYS
 from sidecar.model import Credential, Form, Grounds, Host, OriginalRequest, RequestPath
 from sidecar.pipeline import READS
@@ -22,8 +24,17 @@ KIB = 1024
 MOST = 64 * KIB
 
 
-class NoChanges:
+class Feed:
+    """A store in which nothing changes."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_readable = True
+
     async def since(self, position: int) -> Changes:
+        self.asked += 1
+        if not self.is_readable:
+            raise StoreUnavailable("it does not answer")
         return Changes(position)
 
 
@@ -33,17 +44,20 @@ class World:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.clock = ManualClock()
-        self.revocations = Revocations(NoChanges(), self.clock)
+        self.feed = Feed()
+        self.revocations = Revocations(self.feed, self.clock)
         reads = {gateway: gateway.reads | READS for gateway in GATEWAYS.values()}
         self.replays = Replays(reads, self.revocations, self.clock, self.metrics, 64 * KIB, MOST)
 
-    def learn(self, who: str, *, url: str = "/", client: str = "10.0.0.1", referer: str = "/") -> None:
+    def learn(
+        self, who: str, *, url: str = "/", client: str = "10.0.0.1", referer: str = "/", until: float = inf
+    ) -> None:
         head, data = request(who, url, client, referer)
         read = self.replays.read(head)
         assert read is not None
         credential = Credential(Form.COOKIE, who.encode()) if who else None
         original = OriginalRequest("GET", "https", Host("a", 443), RequestPath(url), ip_address(client), "")
-        grounds = Grounds(original, "", "rule", 0, inf, None, credential)
+        grounds = Grounds(original, "", "rule", 0, until, None, credential)
         self.replays.learn(read, grounds, Answer(who.encode(), grounds, Tally(), closes=False), data)
 
     def known(
@@ -54,9 +68,9 @@ class World:
         _, answer = self.replays.look("127.0.0.1", data)
         return None if answer is None else answer.data
 
-    def goes_on(self, who: str) -> bool:
+    def goes_on(self, who: str, url: str = "/") -> bool:
         """Whether the pipeline has to decide after all, when the parser has read the head too."""
-        read = self.replays.read(request(who, "/", "10.0.0.1", "/")[0])
+        read = self.replays.read(request(who, url, "10.0.0.1", "/")[0])
         assert read is not None
         return self.replays.find(read) is None
 
@@ -107,7 +121,7 @@ async def test_what_was_learned_is_known(world: World) -> None:
 async def test_one_who_comes_in_a_thousand_ways_crowds_out_nobody(world: World, many: str) -> None:
     world.learn("bob")
     for number, client in zip(range(1000), clients(), strict=False):
-        different = {"client": client} if many == "client" else {"referer": f"/{number}"}
+        different: dict[str, Any] = {"client": client} if many == "client" else {"referer": f"/{number}"}
         world.learn("ann", **different)
     assert (world.known("bob"), world.known("ann", **different)) == (b"bob", b"ann")
     assert world.count("entries") <= memory.MOST_READINGS + 1
@@ -169,6 +183,16 @@ async def test_when_a_look_is_due_one_goes_and_the_others_do_not_wait(world: Wor
     assert world.known("ann") is None
     assert world.goes_on("ann")
     assert (world.known("ann"), world.known("bob")) == (b"ann", b"bob")
+    await world.revocations.look()
+    assert world.feed.asked == 2
+
+
+async def test_before_a_look_is_due_nobody_goes(world: World) -> None:
+    world.learn("ann")
+    assert world.goes_on("bob")
+    assert world.goes_on("ann", url="/other")
+    world.clock.advance(LOOK_EVERY)
+    assert world.known("ann") is None
 
 
 async def test_who_goes_and_does_not_look_keeps_nobody_from_it(world: World) -> None:
@@ -180,7 +204,15 @@ async def test_who_goes_and_does_not_look_keeps_nobody_from_it(world: World) -> 
         assert world.goes_on("ann")
 
 
-async def test_who_has_no_credential_may_not_look_and_is_not_sent(world: World) -> None:
+async def test_what_ends_while_one_looks_is_not_given_again(world: World) -> None:
+    world.learn("ann", until=world.clock.now() + LOOK_EVERY * 1.5)
+    world.learn("bob")
+    world.clock.advance(LOOK_EVERY)
+    assert world.goes_on("bob")
+    assert (world.known("ann"), world.known("bob")) == (None, b"bob")
+
+
+async def test_who_has_no_credential_might_not_look_and_does_not_count_on_it(world: World) -> None:
     for who in ("", "ann"):
         world.learn(who)
     world.clock.advance(LOOK_EVERY)
@@ -188,17 +220,29 @@ async def test_who_has_no_credential_may_not_look_and_is_not_sent(world: World) 
     assert world.known("ann") is None
 
 
-async def test_after_a_change_of_its_own_all_wait_for_the_look(world: World) -> None:
-    world.learn("ann")
-    world.revocations.forget()
-    for _ in range(3):
-        assert world.goes_on("ann")
-    await world.revocations.look()
-    assert world.known("ann") == b"ann"
-
-
 async def test_nobody_relies_on_what_was_known_a_second_ago(world: World) -> None:
     world.learn("ann")
-    world.clock.advance(LONGEST_BLINDNESS)
+    world.feed.is_readable = False
+    for _ in range(3):
+        world.clock.advance(LOOK_EVERY)
+        assert world.goes_on("ann")
+        assert world.known("ann") == b"ann"
+        await world.revocations.look()
+    world.clock.advance(LONGEST_BLINDNESS - 3 * LOOK_EVERY)
     for _ in range(3):
         assert world.goes_on("ann")
+    with pytest.raises(StoreUnavailable):
+        await world.revocations.look()
+
+
+async def test_after_a_change_of_its_own_all_wait_for_an_answer(world: World) -> None:
+    world.learn("ann")
+    world.revocations.forget()
+    assert world.goes_on("ann")
+    world.feed.is_readable = False
+    with pytest.raises(StoreUnavailable):
+        await world.revocations.look()
+    assert world.goes_on("ann")
+    world.feed.is_readable = True
+    await world.revocations.look()
+    assert world.known("ann") == b"ann"

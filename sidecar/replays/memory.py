@@ -30,7 +30,7 @@ MOST_URL_BYTES = 8 * 1024 * 1024
 ANONYMOUS = 1 / 32
 """What heads without a credential may have, as a part of what those with one may have, and beside it."""
 
-MOST_READINGS = 32
+MOST_READINGS = 20
 """Of one credential; one more drops its oldest."""
 
 MOST_HEADS = 4
@@ -121,13 +121,17 @@ class Replays:
         return self._ways.read(head)
 
     def find(self, read: ReadHead) -> tuple[Reading, Answer] | None:
-        """What is known of a head that is read like this, and the answer to it."""
+        """What is known of a head that is read like this, and the answer to it.
+
+        Where nothing is, the caller has it decided: it is the one that looks, where that is due.
+        """
         reading = self._readings.get(read.key)
         answer = None if reading is None else self.answer(reading, read.url)
         if reading is None or answer is None:
             self._requests.inc(("replay", "miss"))
+            # What has no credential may be a preflight, which is decided without a look.
             if reading is not None and reading.owner.pool is self._known:
-                self._revocations.send_one_to_look()  # which is what a check with a credential does first
+                self._revocations.one_goes_to_look()
             return None
         return reading, answer
 
@@ -142,7 +146,7 @@ class Replays:
             return None
         revocations = self._revocations
         # What ends before the next look is not given again: it takes no other clock to be exact.
-        if self._ticks() >= revocations.relied_on_until or answer.until < revocations.looks_again_at:
+        if self._ticks() >= revocations.relied_on_until or answer.until < revocations.relied_on_until_date:
             return None
         if answer.generation != revocations.generation and not self._is_current(answer):
             return None

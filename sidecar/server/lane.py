@@ -87,8 +87,6 @@ class Lane(asyncio.Protocol):
         """Nothing is made that the first request may not need."""
         self.transport = transport
         self._write = transport.write
-        # An answer leaves at once, not when all that came in the same turn of the loop have been answered.
-        transport.set_write_buffer_limits(high=0)
         self._peer = _peer_of(transport)
         connections: set[Any] = self.server_state.connections
         connections.add(self)

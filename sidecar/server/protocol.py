@@ -100,6 +100,13 @@ class LimitedProtocol(HttpToolsProtocol):
             log.warning("connections_full", most=self.most_connections)
         self._stop(_FULL)
 
+    def resume_writing(self) -> None:
+        """The client takes again what it is sent: its patience is new, and it has had a first head."""
+        super().resume_writing()
+        self._stuck_for = 0
+        if not self._unfinished:
+            self._expects_head = False
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer, as asyncio hands them over."""
         if self._stopped:

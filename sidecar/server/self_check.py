@@ -105,9 +105,6 @@ class _Kept(asyncio.Transport):
         """See asyncio.WriteTransport.write."""
         self._written += data
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """See asyncio.WriteTransport.set_write_buffer_limits."""
-
     def is_closing(self) -> bool:
         """See asyncio.BaseTransport.is_closing."""
         return False

@@ -55,14 +55,16 @@ class CheckEndpoint:
         """
         started = self._clock.monotonic()
         decision, response = await self._decide(scope)
+        outcome, authenticator = _outcome(decision)
+        labels = (self._gateway.name, outcome, decision.reason, authenticator)
         if self._replays and isinstance(decision, Allow) and decision.grounds:
-            tally = self._metrics.tally(self._labels(decision), method_label(scope["method"]))
+            tally = self._metrics.tally(labels, method_label(scope["method"]))
             scope["replayable"] = Replayable(self._replays, decision.grounds, tally)
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self._count(decision, self._clock.monotonic() - started)
+        self._count(decision, labels, self._clock.monotonic() - started)
         return response.status
 
     async def _decide(self, scope: Scope) -> tuple[Decision, CheckResponse]:
@@ -82,16 +84,11 @@ class CheckEndpoint:
             self._log.debug("check", reason=f"{decision.reason}")
         return decision, response
 
-    def _count(self, decision: Decision, seconds: float) -> None:
-        labels = self._labels(decision)
+    def _count(self, decision: Decision, labels: Labels, seconds: float) -> None:
         self._metrics.decisions.inc(labels)
         self._metrics.decision_duration.observe(labels[:2], seconds)
         if isinstance(decision, Malformed) or decision.reason is Reason.UNTRUSTED_PROXY:
             self._metrics.forwarded_rejected.labels(decision.reason).inc()
-
-    def _labels(self, decision: Decision) -> Labels:
-        outcome, authenticator = _outcome(decision)
-        return self._gateway.name, outcome, decision.reason, authenticator
 
 
 def _target(scope: Scope) -> bytes:

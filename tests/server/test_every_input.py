@@ -108,11 +108,12 @@ class _Fresh:
     """Revocations of which one always believes to know the latest."""
 
     relied_on_until = inf
-    looks_again_at = -inf
+    relied_on_until_date = -inf
 
     def __init__(self, revocations: Revocations) -> None:
         self._revocations = revocations
         self.is_current = revocations.is_current
+        self.one_goes_to_look = revocations.one_goes_to_look
 
     @property
     def generation(self) -> int:
@@ -150,7 +151,7 @@ def any_query(monkeypatch: pytest.MonkeyPatch) -> None:
 def any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     init = kept.Table.__init__
     monkeypatch.setattr(
-        kept.Table, "__init__", lambda self, place, _, answer: init(self, place, 10**9, answer)
+        kept.Table, "__init__", lambda self, layout, _, answer: init(self, layout, 10**9, answer)
     )
 
 

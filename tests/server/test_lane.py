@@ -14,6 +14,7 @@ import pytest
 
 from sidecar.revocation import LOOK_EVERY
 from sidecar.server.lane import Lane
+from sidecar.server.ticking import TICKS
 from tests.conftest import MEMORY, Start
 from tests.running import GATEWAYS, Line, Question, Running, question
 from tests.worlds import Seed, both, seed
@@ -169,15 +170,44 @@ async def test_who_takes_no_answer_is_left(
             await sent
 
 
+async def test_who_pauses_now_and_then_is_not_left(sidecar: Running) -> None:
+    request = await warmed(sidecar)
+    served = await sidecar.served()
+    await served.has_done_everything()
+    async with sidecar.connection() as connection:
+        await connection.send(request)
+        assert (await connection.answer()).status == 200
+        lanes: set[Any] = served.server.server_state.connections
+        (lane,) = lanes
+        for _ in range(3):
+            lane.pause_writing()
+            for _ in range(TICKS):
+                lane.tick()
+            lane.resume_writing()
+        lane.data_received(request[:20])
+        lane.tick()
+        lane.data_received(request[20:])
+        assert (await connection.answer()).status == 200
+
+
 # --- what may have been revoked ------------------------------------------------------------------
+
+
+async def looked(sidecar: Running) -> float:
+    """How often the store was asked what has changed."""
+    found = re.search(r'operations_total\{.*"changes.since".*\} (.*)', await sidecar.metrics())
+    assert found
+    return float(found[1])
 
 
 async def test_of_many_who_ask_when_a_look_is_due_one_looks(sidecar: Running) -> None:
     session = await sidecar.session(await sidecar.add_user())
     assert (await sidecar.check("nginx", [session])).status == 200
     sidecar.clock.advance(LOOK_EVERY)
+    looks = await looked(sidecar)
     answers = await asyncio.gather(*(sidecar.check("nginx", [session]) for _ in range(50)))
     assert {answer.status for answer in answers} == {200}
+    assert await looked(sidecar) == looks + 1
     metrics = await sidecar.metrics()
     assert 'sidecar_cache_requests_total{cache="replay",result="miss"} 2.0' in metrics
     assert 'sidecar_cache_requests_total{cache="replay",result="hit"} 49.0' in metrics
