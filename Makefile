@@ -35,6 +35,7 @@ test: $(VENV)/.installed-for-tests debian
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/python -m compileall -q sidecar  # which is started a hundred times
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-branch
 
 # What is measured is what users install, in an environment of its own: some packages are slower to import, and larger,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -12,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import settings as fuzzing
 
 from sidecar.telemetry import configure_logging
+from tests.logs import logging_as_it_was
 from tests.running import MODE, Mode, Running, running
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Running]]
@@ -65,10 +64,7 @@ def start(tmp_path: Path) -> Start:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What is logged, from debug up: one JSON object a line."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     stream = io.StringIO()
-    configure_logging("debug", "json", stream)
-    yield stream
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
+    with logging_as_it_was():
+        configure_logging("debug", "json", stream)
+        yield stream

@@ -12,17 +12,15 @@ import structlog
 from prometheus_client import generate_latest
 
 from sidecar.telemetry import CURRENT_REQUEST, CurrentRequest, Metrics, configure_logging
+from tests.logs import logging_as_it_was
 
 HOSTILE = 'a\r\nfake="line"\x1b[31m\x00\u2028'
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    yield
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
+    with logging_as_it_was():
+        yield
 
 
 @pytest.fixture(params=["json", "console"])

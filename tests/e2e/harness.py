@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from pathlib import Path
@@ -281,8 +282,19 @@ class Installation:
 
     def environment(self, **settings: str) -> dict[str, str]:
         """The environment that sets the store, and these."""
-        store = f"sqlite:///{self.directory}/sidecar.db"
-        return sidecar_environment(store__url=store, **self.settings, **settings)
+        return sidecar_environment(store__url=f"sqlite:///{self.store}", **self.settings, **settings)
+
+    def copied(self, config: Path, directory: Path, settings: dict[str, str]) -> Installation:
+        """The same store as it is now, with other settings, in a directory of its own."""
+        made = Installation(config, directory, settings)
+        with closing(sqlite3.connect(self.store)) as ours, closing(sqlite3.connect(made.store)) as copy:
+            ours.backup(copy)
+        return made
+
+    @property
+    def store(self) -> Path:
+        """Its file."""
+        return self.directory / "sidecar.db"
 
     def cli(self, *arguments: str, stdin: str = "") -> str:
         """Runs `sidecar …`; returns what it prints."""

@@ -140,14 +140,12 @@ def workers(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def reloading(tmp_path: Path, workers: str) -> Iterator[Reloading]:
+def reloading(installation: Installation, ann: Session, tmp_path: Path, workers: str) -> Iterator[Reloading]:
     file = tmp_path / "settings.toml"
     file.write_text(OLD)
-    made = Installation(file, tmp_path, {"log__format": "json"})
-    made.add_user("ann")
-    session = made.session("ann")
+    made = installation.copied(file, tmp_path, {"log__format": "json"})
     with made.serving(server__workers=workers) as sidecar:
-        yield Reloading(sidecar, made, session)
+        yield Reloading(sidecar, made, ann)
     assert PLANTED not in sidecar.log.read_text()
 
 
