@@ -9,8 +9,11 @@ from typing import NamedTuple
 from sidecar.model import Grounds, HeaderLines, UrlPlace
 from sidecar.ports import Gateway
 
-HARMLESS = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
-"""What a query or a request's name may be made of: no parser and no rule sees anything else in it."""
+_HARMFUL = bytes({*range(256)} - {*range(0x21, 0x7F)} | {ord("#")})
+
+IF_HARMLESS = bytes.maketrans(_HARMFUL, b"!" * len(_HARMFUL))
+"""`text.translate(IF_HARMLESS)` is `text` where a query or a request's name is of no account: it is made of visible
+ASCII without `#`, in which no parser and no rule sees anything else. There is no cheaper way to tell."""
 
 NAMES = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ")
 """Gateways give each request a name, for the log."""
@@ -100,6 +103,6 @@ class Ways:
         for way in self.by_name.values():
             if not way.url.header and path.startswith(way.path + b"/"):
                 return way.read(head, head.target.removeprefix(way.path))
-            if way.url.header and path == way.path and not query.translate(None, HARMLESS):
+            if way.url.header and path == way.path and query.translate(IF_HARMLESS) == query:
                 return way.read(head, None)
         return None

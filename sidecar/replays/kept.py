@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 from sidecar.model import Grounds
-from sidecar.replays.heads import HARMLESS, NAMES, Way
+from sidecar.replays.heads import IF_HARMLESS, NAMES, Way
 from sidecar.replays.second_chance import SecondChance
 from sidecar.telemetry import Tally
 
@@ -149,7 +149,7 @@ class Table:
         name, _, after = after.partition(self._last_ends)
         if not self._url_is_first:
             url, name = name, url
-        return (before, between, b"" if name.translate(None, HARMLESS) else after), url
+        return (before, between, after if name.translate(IF_HARMLESS) == name else b""), url
 
 
 _NEVER = (b"\0", b"\0")

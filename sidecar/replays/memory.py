@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sidecar.model import Grounds
 from sidecar.ports import Clock, Gateway
-from sidecar.replays.heads import HARMLESS, LONGEST_TARGET, Head, ReadHead, Ways
+from sidecar.replays.heads import IF_HARMLESS, LONGEST_TARGET, Head, ReadHead, Ways
 from sidecar.replays.kept import (
     NO_TABLE,
     NOWHERE,
@@ -138,7 +138,7 @@ class Replays:
     def answer(self, reading: Reading, url: bytes) -> Answer | None:
         """The answer to a head of this meaning with this URL, where it is known and still true."""
         path, _, query = url.partition(b"?")
-        if query.translate(None, HARMLESS):
+        if query.translate(IF_HARMLESS) != query:
             return None
         known = self._urls.entries.get((reading.prefix, path), NOWHERE)
         answer = reading.answers.get(known.target)

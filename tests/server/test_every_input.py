@@ -145,7 +145,7 @@ def same_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def any_query(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (heads, kept, memory):
-        monkeypatch.setattr(module, "HARMLESS", bytes(range(256)))
+        monkeypatch.setattr(module, "IF_HARMLESS", bytes(range(256)))
 
 
 def any_length(monkeypatch: pytest.MonkeyPatch) -> None:
