@@ -12,8 +12,8 @@ from sidecar.ports import Gateway
 _HARMFUL = bytes({*range(256)} - {*range(0x21, 0x7F)} | {ord("#")})
 
 IF_HARMLESS = bytes.maketrans(_HARMFUL, b"!" * len(_HARMFUL))
-"""`text.translate(IF_HARMLESS)` is `text` where a query or a request's name is of no account: it is made of visible
-ASCII without `#`, in which no parser and no rule sees anything else. There is no cheaper way to tell."""
+"""`text.translate(IF_HARMLESS) == text` where a query or a request's name is of no account: all of it is
+visible ASCII without `#`, in which no parser and no rule sees anything else. This is the cheapest test."""
 
 NAMES = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ")
 """Gateways give each request a name, for the log."""
