@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import NamedTuple
 
 from bench.load import Question
+from bench.parts.rules import SESSIONS as SESSIONS_OF_RULES
 from bench.parts.rules import rules
 from bench.report import Curve, Part, cpu
 from bench.servers import Server
@@ -16,24 +18,30 @@ SESSIONS = (1, 10, 100, 1_000, 10_000, 100_000)
 RULES = (1, 10, 100, 1_000)
 CONNECTIONS = (1, 10, 100, 1_000)
 
-_IN_A_SECOND = 20_000
-"""Sessions, at least, that have asked after a second of warming up."""
+_IN_A_SECOND = 2_500
+"""Different answers, at least, of which hardly one has still to be decided after a second of warming up."""
 
 
 def measure(bench: Workbench) -> Part:
     """See PARTS."""
     question = bench.by_session()
-    for_all_rules = replace(question, paths=max(RULES))
+    for_all_rules = replace(bench.by_session(most=SESSIONS_OF_RULES), paths=max(RULES))
     with ExitStack() as running:
         start = running.enter_context
         nginx = start(bench.servers.nginx())
         sidecar = start(bench.servers.sidecar("curves", bench.many))
-        sessions = {n: (sidecar, bench.by_session(most=n)) for n in SESSIONS}
+        sessions = {n: _Point(sidecar, bench.by_session(most=n), answers=n) for n in SESSIONS}
         by_rules = {
-            n: (start(bench.servers.sidecar(f"curves-{n}", bench.few, rules(n))), for_all_rules)
+            n: _Point(
+                start(bench.servers.sidecar(f"curves-{n}", bench.few, rules(n))),
+                for_all_rules,
+                answers=n * SESSIONS_OF_RULES,
+            )
             for n in RULES
         }
-        connections = {n: (sidecar, replace(question, connections=n)) for n in CONNECTIONS}
+        connections = {
+            n: _Point(sidecar, replace(question, connections=n), answers=question.most) for n in CONNECTIONS
+        }
         return Part(
             "Curves",
             curves=[
@@ -44,12 +52,20 @@ def measure(bench: Workbench) -> Part:
         )
 
 
-def _curve(bench: Workbench, of: str, points: Mapping[int, tuple[Server, Question]], nginx: Server) -> Curve:
+class _Point(NamedTuple):
+    """What is asked, and how many different answers there are to that."""
+
+    server: Server
+    question: Question
+    answers: int
+
+
+def _curve(bench: Workbench, of: str, points: Mapping[int, _Point], nginx: Server) -> Curve:
     arms = [
-        Arm(f"{of}: {n:,}", server, question, warm_up=1 + question.most // _IN_A_SECOND)
-        for n, (server, question) in points.items()
+        Arm(f"{of}: {n:,}", server, question, warm_up=1 + answers // _IN_A_SECOND)
+        for n, (server, question, answers) in points.items()
     ]
-    ceilings = [Arm(f"{of}: {n:,}, nginx", nginx, question) for n, (_, question) in points.items()]
+    ceilings = [Arm(f"{of}: {n:,}, nginx", nginx, point.question) for n, point in points.items()]
     used = cpu(bench.measure([*arms, *ceilings], rounds=1))
     return Curve(
         of,
