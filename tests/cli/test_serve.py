@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -228,6 +229,12 @@ def test_an_option_wins_over_a_file_that_is_wrong(tmp_path: Path) -> None:
     with serving(tmp_path, "--config", str(file)) as server:
         server.wait_for_log("started")
         assert server.stop() == 0
+
+
+def test_garbage_is_collected_again_after_a_start_that_failed(cli: Cli) -> None:
+    cli.config.write_text("[nothing]\n")
+    assert cli.run("serve").exit_code == 1
+    assert gc.isenabled()
 
 
 @WORKERS
