@@ -751,11 +751,11 @@ async def test_one_that_goes_away_while_it_tries_leaves_the_place() -> None:
 async def test_while_it_is_open_a_call_costs_next_to_nothing() -> None:
     async with scene() as on:
         await on.fail()
-        began = time.process_time()
+        began = time.perf_counter()
         for _ in range(1000):
             with suppress(UpstreamNotAsked):
                 await on.get()
-        assert time.process_time() - began < 0.5
+        assert time.perf_counter() - began < 0.5
 
 
 async def test_what_is_made_of_an_answer() -> None:
